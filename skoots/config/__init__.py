@@ -1,0 +1,1 @@
+"""YAML to typed sections; every fault at once."""

@@ -1,0 +1,1 @@
+"""Which voxels make a batch, and how they are disturbed."""

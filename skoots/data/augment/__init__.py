@@ -1,0 +1,1 @@
+"""Transforms that move image, labels and skeletons by the same map."""

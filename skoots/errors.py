@@ -1,0 +1,65 @@
+"""Every failure that a user can cause, as one family of exceptions.
+
+A message says what is wrong, where (config path or file), and what to do. The command line prints it and exits with
+status 2; anything that is not a ``SkootsError`` is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class SkootsError(Exception):
+    """A failure that the user can mend; its message says how."""
+
+
+class VolumeError(SkootsError):
+    """A volume on disk is missing, damaged, of the wrong kind or cannot be written; the message names the file."""
+
+
+class SnapshotError(SkootsError):
+    """A snapshot is missing, damaged or does not fit the model; the message names the file."""
+
+
+class PluginError(SkootsError):
+    """A plugin cannot be imported, or a registry has no part of the name asked for."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in a config.
+
+    Args:
+        path: dotted path of the key, e.g. ``model.heads.vector.scale``.
+        problem: what is wrong, without a full stop.
+        remedy: what to do about it, may be empty.
+    """
+
+    path: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        sentence = f"{self.path}: {self.problem}" if self.path else self.problem
+        return f"{sentence}. {self.remedy}" if self.remedy else f"{sentence}."
+
+
+class ConfigError(SkootsError):
+    """A config is wrong; carries every fault found, not only the first.
+
+    Args:
+        faults: the faults, or one sentence.
+        source: the file (or override) they were found in.
+    """
+
+    def __init__(self, faults: Sequence[Fault] | str, source: str = "") -> None:
+        self.faults = [Fault("", faults.rstrip("."))] if isinstance(faults, str) else list(faults)
+        self.source = source
+        where = f" in {source}" if source else ""
+        if len(self.faults) == 1:
+            text = f"The config{where} has a fault: {self.faults[0]}" if source else str(self.faults[0])
+        else:
+            lines = "".join(f"\n  - {fault}" for fault in self.faults)
+            text = f"The config{where} has {len(self.faults)} faults:{lines}"
+        super().__init__(text)

@@ -1,0 +1,1 @@
+"""Where a tile is processed, never what is done."""

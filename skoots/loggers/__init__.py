@@ -1,0 +1,1 @@
+"""Where a run is reported: CSV, TensorBoard, Weights & Biases."""

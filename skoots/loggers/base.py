@@ -1,0 +1,38 @@
+"""The contract of loggers, and their registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from skoots.registry import Registry
+
+
+class Logger(ABC):
+    """Takes what a run reports. Every logger is built with the fact ``folder`` (the run folder, a Path).
+
+    A logger that loses its server or disk says so once and goes on: logging never stops training.
+    """
+
+    folder: Path
+
+    def start(self, config: Mapping[str, object]) -> None:
+        """Called once before training with the resolved config, as plain values."""
+
+    @abstractmethod
+    def scalars(self, values: Mapping[str, float], epoch: int) -> None:
+        """Numbers of one epoch (counted from 1) by name, e.g. ``train.loss``, ``test.F1``, ``lr``."""
+
+    def image(self, name: str, picture: np.ndarray, epoch: int) -> None:
+        """A picture, (H, W, 3) uint8."""
+
+    def close(self) -> None:
+        """Called once at the end, also after an error."""
+
+
+LOGGERS: Registry[Logger] = Registry(
+    "logger", Logger, home=["skoots.loggers.csv", "skoots.loggers.tensorboard", "skoots.loggers.wandb"]
+)

@@ -1,0 +1,1 @@
+"""Pure functions of two labelings: every metric is a function of one sparse contingency table."""

@@ -1,0 +1,1 @@
+"""Everything that has weights or compares output with target."""

@@ -1,0 +1,34 @@
+"""The contract of backbones, and their registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from skoots.registry import Registry
+
+
+class Backbone(nn.Module, ABC):
+    """From images to features at the images' resolution or a fraction of it.
+
+    A backbone publishes facts, from which the parts after it are built:
+
+    Attributes:
+        out_channels: channels of the features.
+        spatial_dims: 2 or 3.
+        stride: D integers; a shape that they divide needs no padding, and tiles begin at multiples of them.
+        receptive_field: D integers; voxels on either side that one output voxel depends on (the halo of exact tiling).
+    """
+
+    out_channels: int
+    spatial_dims: int
+    stride: tuple[int, ...]
+    receptive_field: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, *S) images to (B, out_channels, *S) features."""
+
+
+BACKBONES: Registry[Backbone] = Registry("backbone", Backbone, home=["skoots.models.backbones.unet"])

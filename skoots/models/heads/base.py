@@ -1,0 +1,65 @@
+"""The contract of heads, and their registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from skoots.models.criteria.base import Criterion
+from skoots.models.predictors.base import Predictor
+from skoots.models.targets.base import TargetGenerator
+from skoots.registry import Registry
+from skoots.samples import Batch
+
+
+class Head(nn.Module, ABC):
+    """From features to named outputs; owns its target generator, predictor and criterion.
+
+    Args:
+        target_generator: makes the targets from a batch.
+        predictor: makes the maps that decoding reads.
+        criterion: compares the two.
+        weight: factor of this head in the total loss.
+        start_epoch: first epoch (counted from 1) in which the head counts.
+    """
+
+    out_channels: int
+
+    def __init__(
+        self,
+        target_generator: TargetGenerator,
+        predictor: Predictor,
+        criterion: Criterion,
+        weight: float = 1.0,
+        start_epoch: int = 1,
+    ) -> None:
+        super().__init__()
+        self.target_generator = target_generator
+        self.predictor = predictor
+        self.criterion = criterion
+        self.weight = weight
+        self.start_epoch = start_epoch
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, in_channels, *S) features to named outputs, each (B, channels, *S) with its activation applied."""
+
+    @abstractmethod
+    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+        """The loss of this head as a scalar, before ``weight``."""
+
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
+        """What the head should output for this batch."""
+        return self.target_generator(batch)
+
+    def predict(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The maps that decoding reads."""
+        return self.predictor(outputs)
+
+
+HEADS: Registry[Head] = Registry(
+    "head",
+    Head,
+    home=["skoots.models.heads.vector", "skoots.models.heads.semantic", "skoots.models.heads.skeleton"],
+)

@@ -1,0 +1,1 @@
+"""Networks between backbone and heads."""

@@ -1,0 +1,1 @@
+"""From what a head outputs to the maps that decoding reads."""

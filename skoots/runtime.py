@@ -1,0 +1,49 @@
+"""Device, threads and seed: asked once, at the start of a run."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import torch
+
+from skoots.errors import SkootsError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to compute on.
+
+    Args:
+        name: ``auto`` (CUDA if there is one, else Apple's MPS, else the CPU) or a torch device name.
+
+    Raises:
+        SkootsError: the device is not on this machine or not known to torch.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SkootsError(f"device: {name!r} is no device that torch knows; say auto, cpu, cuda, cuda:1 or mps.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SkootsError(f"device: {name!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise SkootsError("device: 'mps' is not on this machine; say auto or cpu.")
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def cpu_count() -> int:
+    """Cores that this process may use; a container's limit is honoured."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

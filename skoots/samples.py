@@ -1,0 +1,92 @@
+"""Sample and Batch: the nouns that data makes and models read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Sample:
+    """One training window, after augmentation.
+
+    Args:
+        image: (C, *S) float32, normalised.
+        labels: (*S) int32 instance ids, renumbered 1..n inside the window, 0 = background.
+        offset: (D, *S) float32, voxels from each voxel to the nearest skeleton point of its own object, 0 outside.
+        inscribed: (*S) float32, inscribed radius of the voxel's own object in units of the finest voxel axis, 0 outside.
+        valid: (*S) bool, False where labels are unknown (``ignore_label``, padding); losses and metrics skip it.
+        voxel_size: D edge lengths of a voxel, any unit.
+        origin: where it came from, for messages: file and box.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    offset: np.ndarray
+    inscribed: np.ndarray
+    valid: np.ndarray
+    voxel_size: tuple[float, ...]
+    origin: str = ""
+
+
+@dataclass
+class Batch:
+    """Several samples of one shape, stacked, as tensors.
+
+    Args:
+        images: (B, C, *S) float32.
+        labels: (B, *S) int64.
+        offset: (B, D, *S) float32 voxels.
+        inscribed: (B, *S) float32, finest voxels.
+        valid: (B, *S) bool.
+        voxel_size: D edge lengths of a voxel.
+        origins: B strings.
+    """
+
+    images: Tensor
+    labels: Tensor
+    offset: Tensor
+    inscribed: Tensor
+    valid: Tensor
+    voxel_size: tuple[float, ...]
+    origins: tuple[str, ...]
+
+    @classmethod
+    def collate(cls, samples: Sequence[Sample]) -> Batch:
+        """Stack samples; the data loader's ``collate_fn``."""
+
+        def stack(arrays: list[np.ndarray]) -> Tensor:
+            return torch.from_numpy(np.stack(arrays))
+
+        return cls(
+            images=stack([s.image for s in samples]),
+            labels=stack([s.labels for s in samples]).long(),
+            offset=stack([s.offset for s in samples]),
+            inscribed=stack([s.inscribed for s in samples]),
+            valid=stack([s.valid for s in samples]),
+            voxel_size=samples[0].voxel_size,
+            origins=tuple(s.origin for s in samples),
+        )
+
+    @property
+    def foreground(self) -> Tensor:
+        """(B, 1, *S) float32: 1 inside any object."""
+        return (self.labels > 0).unsqueeze(1).to(self.images.dtype)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return replace(self, **{
+            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+            for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
+        })
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; torch's data loader calls this."""
+        return replace(self, **{
+            f.name: getattr(self, f.name).pin_memory()
+            for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
+        })

@@ -1,0 +1,1 @@
+"""Arrays on disk, read by Box: TIFF, Zarr, HDF5, NumPy."""
