@@ -1,1 +1,16 @@
-"""Arrays on disk, read by Box: TIFF, Zarr, HDF5, NumPy."""
+"""Arrays on disk, read and written by Box: TIFF, Zarr, HDF5, NumPy."""
+
+from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.formats import check_output, create_volume, open_volume, write_volume
+from skoots.volumes.labels import check_labels, read_labels
+
+__all__ = [
+    "Volume",
+    "WritableVolume",
+    "check_labels",
+    "check_output",
+    "create_volume",
+    "open_volume",
+    "read_labels",
+    "write_volume",
+]

@@ -1,0 +1,236 @@
+"""From a config to parts: data, model, loggers; and from a snapshot to a model."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skoots.config import Config, load_config
+from skoots.config.schema import PARTS_OF_A_HEAD
+from skoots.data.augment import AUGMENTATIONS, Augmentation, default_augmentations
+from skoots.data.dataset import DATASETS, Reading, open_sources, reading_threads
+from skoots.data.labelled_volume import LabelledVolume
+from skoots.errors import ConfigError, Fault, SnapshotError
+from skoots.instances import Decoding
+from skoots.models.backbones.base import BACKBONES
+from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.models.criteria.weighted_sum import WeightedSum
+from skoots.models.heads.base import HEADS, Head
+from skoots.models.necks.base import NECKS
+from skoots.models.predictors.base import PREDICTORS
+from skoots.models.segmentation_model import SegmentationModel
+from skoots.models.targets.base import TARGET_GENERATORS
+from skoots.registry import accepted_facts, split_node
+from skoots.runtime import choose_device
+from skoots.snapshots import find_snapshot, read_snapshot
+
+log = logging.getLogger("skoots")
+FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
+Volumes = list[tuple[LabelledVolume, int]]
+
+
+# Data -----------------------------------------------------------------------------------------------------------
+
+
+def reading_of(config: Config) -> Reading:
+    """How the config wants volumes to be read."""
+    data = config.data
+    return Reading(
+        voxel_size=data.voxel_size,
+        normalize=data.normalize,
+        ignore_label=data.ignore_label,
+        algorithm=data.skeleton.algorithm,
+        threads=reading_threads(),
+    )
+
+
+def open_volumes(config: Config, section: str) -> Volumes:
+    """The volumes of ``data.train``, ``data.validation`` or ``data.test``, each with its samples an epoch."""
+    sources = [DATASETS.build(node) for node in getattr(config.data, section)]
+    return open_sources(sources, reading_of(config)) if sources else []
+
+
+def build_augmentations(config: Config) -> list[Augmentation]:
+    """What ``data.augment`` means."""
+    wanted = config.data.augment
+    if wanted == "default":
+        return default_augmentations()
+    return [] if wanted == "none" else [AUGMENTATIONS.build(node) for node in wanted]
+
+
+# Model ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What data publishes and a model is built from.
+
+    Args:
+        in_channels: channels of the images.
+        spatial_dims: 2 or 3.
+        voxel_size: D edge lengths of a voxel.
+    """
+
+    in_channels: int
+    spatial_dims: int
+    voxel_size: tuple[float, ...]
+
+    @classmethod
+    def of(cls, volume: LabelledVolume) -> DataFacts:
+        return cls(volume.image.channels or 1, volume.image.spatial_dims, volume.voxel_size)
+
+    def plain(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {"in_channels": self.in_channels, "spatial_dims": self.spatial_dims, "voxel_size": list(self.voxel_size)}
+
+
+def needs_scale(config: Config) -> list[str]:
+    """Names of the heads whose ``scale`` the data must decide."""
+    names = []
+    for name, node in config.model.heads.items():
+        part, arguments = split_node(node)
+        import inspect
+
+        takes = inspect.signature(HEADS.get(part)).parameters.get("scale")
+        if takes is not None and arguments.get("scale", takes.default) == "auto":
+            names.append(name)
+    return names
+
+
+def with_scale(config: Config, scale: Sequence[float]) -> Config:
+    """The config with ``scale: auto`` replaced by what was decided."""
+    heads = copy.deepcopy(config.model.heads)
+    for name in needs_scale(config):
+        part, arguments = split_node(heads[name])
+        heads[name] = {"type": part, **arguments, "scale": [float(s) for s in scale]}
+    return config.model_copy(update={"model": config.model.model_copy(update={"heads": heads})})
+
+
+def build_model(config: Config, facts: DataFacts) -> SegmentationModel:
+    """Backbone, neck and heads; each is built from what the part before it publishes.
+
+    Raises:
+        ConfigError: ``backbone_output_channels`` does not agree with the backbone, or arguments do not fit together.
+    """
+    section = config.model
+    name, arguments = split_node(section.backbone)
+    freezing = {key: arguments.pop(key, False) for key in FREEZING}
+    try:
+        backbone = BACKBONES.build({"type": name, **arguments}, **vars(facts))
+    except (ValueError, TypeError) as error:
+        raise ConfigError([Fault("model.backbone", str(error).rstrip("."), "")]) from error
+    if section.backbone_output_channels not in (None, backbone.out_channels):
+        raise ConfigError([
+            Fault(
+                "model.backbone_output_channels",
+                f"says {section.backbone_output_channels} and {name} gives {backbone.out_channels}",
+                f"Write {backbone.out_channels}, or leave the key out",
+            )
+        ])
+    here = {**vars(facts), "in_channels": backbone.out_channels}
+    neck = None
+    if section.neck is not None:
+        neck = NECKS.build(section.neck, **here)
+        here["in_channels"] = neck.out_channels
+    heads = {name: _build_head(name, node, here) for name, node in section.heads.items()}
+    model = SegmentationModel(backbone, heads, neck, **freezing)
+    return model.to(memory_format=torch.channels_last_3d) if facts.spatial_dims == 3 else model  # type: ignore[call-overload, no-any-return]
+
+
+def _build_head(name: str, node: Mapping[str, Any], facts: Mapping[str, Any]) -> Head:
+    part, arguments = split_node(node)
+    registry = {"target_generator": TARGET_GENERATORS, "predictor": PREDICTORS}
+    for key in PARTS_OF_A_HEAD:
+        if key not in arguments:
+            continue
+        if key == "criterion":
+            arguments[key] = _build_criterion(arguments[key], facts)
+        else:
+            arguments[key] = registry[key].build(arguments[key], **facts)  # type: ignore[attr-defined]
+    head = HEADS.get(part)
+    try:
+        return head(**{**accepted_facts(head, facts), **arguments})
+    except (ValueError, TypeError) as error:
+        raise ConfigError([Fault(f"model.heads.{name}", str(error).rstrip("."), "")]) from error
+
+
+def _build_criterion(node: Any, facts: Mapping[str, Any]) -> Criterion:
+    """One node, a list of nodes (their weighted sum), or DeepLabCut's mapping of outputs to nodes."""
+    if isinstance(node, Mapping) and "type" not in node:
+        node = list(node.values())
+    nodes = node if isinstance(node, list) else [node]
+    terms, weights = [], []
+    for child in nodes:
+        part, arguments = split_node(child)
+        weights.append(float(arguments.pop("weight", 1.0)))
+        terms.append(CRITERIA.build({"type": part, **arguments}, **facts))
+    return terms[0] if len(terms) == 1 and weights == [1.0] else WeightedSum(terms, weights)
+
+
+def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoding:
+    """How maps become instances: the config's settings, with changes.
+
+    Raises:
+        ConfigError: a number out of range, or no such setting.
+    """
+    try:
+        return Decoding(**{**config.inference.decoding, **(changes or {})})
+    except (TypeError, ValueError) as error:
+        raise ConfigError([Fault("inference.decoding", str(error).rstrip("."), "")]) from error
+
+
+# From a snapshot ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model with all that segmenting needs.
+
+    Args:
+        model: on its device, in evaluation mode.
+        config: the resolved config it was trained with.
+        facts: channels, dimensions and voxel size that it was built for.
+        device: where it lies.
+        snapshot: the file.
+        epoch: after which it was saved.
+    """
+
+    model: SegmentationModel
+    config: Config
+    facts: DataFacts
+    device: torch.device
+    snapshot: Path
+    epoch: int
+
+
+def load_model(snapshot: Path | str, device: str | None = None, plugins: Sequence[str] = ()) -> LoadedModel:
+    """Build the model that a snapshot holds.
+
+    Args:
+        snapshot: a file, a run folder (best, else latest) or ``runs/mito:best``.
+        device: None takes the best there is, not the one it was trained on.
+        plugins: those that the model was trained with; code that a snapshot names is never run unasked.
+
+    Raises:
+        SnapshotError: there is none, it is damaged, or it does not fit its own config.
+    """
+    path = find_snapshot(snapshot)
+    state = read_snapshot(path)
+    if "cfg" not in state or "facts" not in state:
+        raise SnapshotError(f"{path} holds weights but no config, so the model cannot be built from it.")
+    config = load_config(state["cfg"], plugins=plugins, trusted=False)
+    stored = state["facts"]
+    facts = DataFacts(stored["in_channels"], stored["spatial_dims"], tuple(stored["voxel_size"]))
+    model = build_model(config, facts)
+    try:
+        model.load_state_dict(state.get("ema_net") or state["net"])
+    except RuntimeError as error:
+        raise SnapshotError(f"{path} does not fit the model that its config describes: {error}") from error
+    where = choose_device(device or "auto")
+    return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]))

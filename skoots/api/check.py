@@ -1,0 +1,90 @@
+"""``skoots check``: everything that a training would find out in its first minute, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from skoots.api.build import open_volumes
+from skoots.api.train import Prepared, prepare
+from skoots.config import Config, load_config
+from skoots.data.dataset import CropDataset
+from skoots.data.loaders import train_loader
+from skoots.skeletons import touching_skeletons
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a training with this config would work with.
+
+    Args:
+        config: with every ``auto`` decided.
+        lines: plain sentences.
+    """
+
+    config: Config
+    lines: list[str]
+
+
+def check(
+    config: Path | str | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[str] = (),
+    device: str | None = None,
+) -> CheckReport:
+    """Check a config and its data, and try one step on one batch.
+
+    Args:
+        config: as for ``train``.
+        overrides: as for ``train``.
+        plugins: as for ``train``.
+        device: wins over the config's.
+
+    Raises:
+        SkootsError: all that ``train`` would raise.
+    """
+    prepared = prepare(load_config(config, overrides, plugins), device)
+    open_volumes(prepared.config, "test")
+    return CheckReport(prepared.config, [*prepared.decided, *_about_data(prepared), *_about_step(prepared)])
+
+
+def _about_data(prepared: Prepared) -> list[str]:
+    lines = []
+    for kind, volumes in (("train", prepared.train), ("validation", prepared.validation)):
+        for volume, count in volumes:
+            shape = " x ".join(map(str, volume.shape))
+            radius = float(np.median(volume.skeletons.inscribed)) if len(volume.skeletons) else 0.0
+            lines.append(
+                f"{kind}: {volume.name}, {shape} voxels, {len(volume.skeletons)} objects of median inscribed radius "
+                f"{radius:.1f}" + (f", {count} samples an epoch." if kind == "train" else ".")
+            )
+    return lines
+
+
+def _about_step(prepared: Prepared) -> list[str]:
+    model, settings = prepared.model, prepared.config.train_settings
+    dataset = CropDataset(prepared.train, prepared.crop)
+    batch = next(iter(train_loader(dataset, settings.batch_size, settings.seed))).to(prepared.device)
+    model.train()
+    with torch.no_grad():
+        total, parts = model.loss(model(batch.images), model.targets(batch), batch, 1)
+    touching = sum(touching_skeletons(labels, offset) for labels, offset in zip(batch.labels, batch.offset))
+    parameters = sum(p.numel() for p in model.parameters())
+    losses = ", ".join(f"{name} {float(value):.3f}" for name, value in parts.items())
+    return [
+        f"model: {parameters:,} parameters, stride {_by(model.stride)}, receptive field {_by(model.receptive_field)} voxels "
+        f"on either side, on {prepared.device}.",
+        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, {-(-len(dataset) // settings.batch_size)} steps.",
+        f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of touching skeletons; "
+        f"loss {float(total):.3f} ({losses}).",
+    ]
+
+
+def _by(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))

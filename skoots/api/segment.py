@@ -1,0 +1,198 @@
+"""``skoots segment``: from an image to instances."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model
+from skoots.data.normalize import measure_intensity
+from skoots.errors import VolumeError
+from skoots.geometry import relative_spacing
+from skoots.inference.segment_volume import Plan, predict_tiles, quietly, segment_volume
+from skoots.volumes import Volume, WritableVolume, check_output, create_volume, open_volume
+
+log = logging.getLogger("skoots")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What ``segment`` made.
+
+    Args:
+        output: the label volume, int32.
+        objects: how many it holds.
+        shape: voxels per axis.
+        maps: head outputs by name, if they were asked for.
+        seconds: how long it took.
+    """
+
+    output: Path
+    objects: int
+    shape: tuple[int, ...]
+    maps: dict[str, Path] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def segment(
+    volume: Path | str,
+    snapshot: Path | str,
+    output: Path | str | None = None,
+    *,
+    maps: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    tile: Sequence[int] | None = None,
+    decoding: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+    progress: bool = True,
+) -> Segmentation:
+    """Segment a volume with a trained model.
+
+    Args:
+        volume: TIFF, Zarr, HDF5 (``file.h5:/dataset``) or NumPy.
+        snapshot: a file, a run folder or ``runs/mito:best``.
+        output: ``.tif``, ``.zarr``, ``.npy`` or ``file.h5:/dataset``; None writes ``NAME.segmentation.tif`` (``.zarr`` for
+            a Zarr) beside the volume.
+        maps: also write the head outputs, as ``OUTPUT.vector.tif`` and so on.
+        overwrite: replace outputs that exist.
+        device: None takes the best there is.
+        voxel_size: D edge lengths of a voxel, if the file says none or wrong ones.
+        tile: voxels that are predicted at once; the result does not depend on it.
+        decoding: settings that differ from the model's own, e.g. ``{"min_size": 50}``.
+        plugins: those that the model was trained with.
+        progress: show progress bars.
+
+    Raises:
+        SkootsError: an input cannot be read, does not fit the model, or the output cannot be written; said before any
+            work.
+    """
+    began = time.monotonic()
+    image = open_volume(volume, voxel_size=voxel_size)
+    target = Path(output) if output is not None else default_output(Path(volume))
+    check_output(target, overwrite)
+    loaded = load_model(snapshot, device, plugins)
+    _check_fit(image, loaded)
+    names = _map_names(loaded, image) if maps else {}
+    map_paths = {name: _beside(target, name) for name in names}
+    for path in map_paths.values():
+        check_output(path, overwrite)
+    size = image.voxel_size or loaded.facts.voxel_size
+    plan = make_plan(loaded, image, size, tile, decoding)
+    with contextlib.ExitStack() as files:
+        labels = files.enter_context(
+            create_volume(target, image.shape, np.int32, image.voxel_size, image.unit, overwrite=overwrite)
+        )
+        outputs: dict[str, WritableVolume] = {
+            name: files.enter_context(
+                create_volume(
+                    map_paths[name], image.shape, np.float32, image.voxel_size, image.unit, channels,
+                    overwrite=overwrite,
+                )
+            )
+            for name, channels in names.items()
+        }
+        count = segment_volume(plan, image, labels, _folder_of(target), outputs, bar if progress else quietly)
+    return Segmentation(target, count, image.shape, map_paths, time.monotonic() - began)
+
+
+def make_plan(
+    loaded: LoadedModel,
+    image: Volume,
+    voxel_size: Sequence[float],
+    tile: Sequence[int] | None = None,
+    decoding: Mapping[str, Any] | None = None,
+) -> Plan:
+    """All that the loop over space needs, for one image."""
+    settings = loaded.config.inference
+    wanted = tile if tile is not None else (None if settings.tile == "auto" else settings.tile)
+    if wanted is not None and len(wanted) != image.spatial_dims:
+        raise VolumeError(f"tile {list(wanted)} has {len(wanted)} numbers for the {image.spatial_dims} axes of {image.path}.")
+    return Plan(
+        model=loaded.model,
+        intensity=measure_intensity(image, loaded.config.data.normalize),
+        voxel_size=tuple(voxel_size),
+        decoding=decoding_of(loaded.config, decoding),
+        device=loaded.device,
+        core=None if wanted is None else tuple(wanted),
+        halo=None if settings.halo == "auto" else tuple(settings.halo),
+    )
+
+
+def bar(steps: Iterable[Any], what: str) -> Iterable[Any]:
+    """A progress bar over a loop."""
+    return tqdm(steps, desc=what, unit="tile", dynamic_ncols=True)
+
+
+def default_output(volume: Path) -> Path:
+    """``NAME.segmentation.tif`` beside ``NAME.tif``; a Zarr beside a Zarr."""
+    name = str(volume).split(".h5:")[0].split(".hdf5:")[0]
+    path = Path(name)
+    zarr = next((p for p in (path, *path.parents) if p.suffix == ".zarr"), None)
+    if zarr is not None:
+        return zarr.with_name(f"{zarr.name.removesuffix('.zarr').removesuffix('.ome')}.segmentation.zarr")
+    stem = path.name
+    for suffix in (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".npy"):
+        stem = stem.removesuffix(suffix)
+    return path.with_name(f"{stem}.segmentation.tif")
+
+
+def _beside(target: Path, name: str) -> Path:
+    if ":" in target.name:
+        return Path(f"{target}_{name}")
+    return target.with_name(f"{target.stem}.{name}{target.suffix}")
+
+
+def _folder_of(target: Path) -> Path:
+    name = str(target).split(".h5:")[0].split(".hdf5:")[0]
+    return next(p for p in Path(name).absolute().parents if p.is_dir())
+
+
+def _check_fit(image: Volume, loaded: LoadedModel) -> None:
+    facts: DataFacts = loaded.facts
+    if image.spatial_dims != facts.spatial_dims:
+        raise VolumeError(f"{image.path} is {image.spatial_dims}D and the model in {loaded.snapshot} is {facts.spatial_dims}D.")
+    if (image.channels or 1) != facts.in_channels:
+        raise VolumeError(
+            f"{image.path} has {image.channels or 1} channels and the model in {loaded.snapshot} takes {facts.in_channels}."
+        )
+    if image.voxel_size is None:
+        log.warning("%s states no voxel size; taken to be that of the training data, %s.", image.path, facts.voxel_size)
+        return
+    ours, theirs = relative_spacing(image.voxel_size), relative_spacing(facts.voxel_size)
+    if any(not 0.8 < a / b < 1.25 for a, b in zip(ours, theirs)):
+        log.warning(
+            "%s has voxels of %s, in proportion unlike those of the training data, %s; results may suffer.",
+            image.path, image.voxel_size, facts.voxel_size,
+        )
+
+
+def _map_names(loaded: LoadedModel, image: Volume) -> dict[str, int]:
+    """Names and channels of all maps, from the prediction of one smallest tile."""
+    import torch
+
+    images = torch.zeros(1, loaded.facts.in_channels, *loaded.model.stride, device=loaded.device)
+    with torch.inference_mode():
+        maps = loaded.model.predict(loaded.model(images))
+    return {name: values.shape[1] for name, values in maps.items()}
+
+
+
+def predict_maps(plan: Plan, image: Volume) -> dict[str, np.ndarray]:
+    """All maps of a volume in memory, (C, *S) float32 each."""
+    whole: dict[str, np.ndarray] = {}
+    for box, values in predict_tiles(plan, image):
+        for name, array in values.items():
+            if name not in whole:
+                whole[name] = np.zeros((array.shape[0], *image.shape), np.float32)
+            whole[name][(slice(None), *box.slices)] = array
+    return whole

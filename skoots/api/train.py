@@ -1,0 +1,389 @@
+"""``skoots train``: from a config to a trained model, and how good it is."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from skoots._version import __version__
+from skoots.api.build import (
+    DataFacts,
+    LoadedModel,
+    Volumes,
+    build_augmentations,
+    build_model,
+    decoding_of,
+    load_model,
+    needs_scale,
+    open_volumes,
+    with_scale,
+)
+from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
+from skoots.api.segment import make_plan, predict_maps
+from skoots.config import Config, load_config, write_config
+from skoots.data.dataset import CoveringDataset, CropDataset
+from skoots.data.labelled_volume import LabelledVolume
+from skoots.data.loaders import covering_loader, train_loader
+from skoots.errors import ConfigError, Fault, SkootsError
+from skoots.instances import decode, label_components
+from skoots.loggers.base import LOGGERS, Logger
+from skoots.loggers.csv import CSVLogger
+from skoots.metrics import Overlap, contingency, score, stack
+from skoots.models.segmentation_model import SegmentationModel
+from skoots.reports.figures import training_curves, write_prediction_figure
+from skoots.runtime import choose_device, seed_everything
+from skoots.snapshots import SnapshotManager, find_snapshot, new_run_folder, read_snapshot
+from skoots.training.evaluator import Evaluator
+from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
+from skoots.training.optimizers import build_optimizer
+from skoots.training.runner import RUNNERS, FitResult, TrainingRunner
+from skoots.training.schedules import build_scheduler
+from skoots.volumes import read_labels
+
+log = logging.getLogger("skoots")
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training brought.
+
+    Args:
+        run_folder: where everything lies.
+        best_snapshot: by the key metric; None without validation data.
+        latest_snapshot: after the last epoch.
+        epochs: epochs completed.
+        best_epoch: epoch of the best snapshot.
+        metrics: of the last epoch that was measured.
+        test_scores: of the best snapshot on held-out volumes, see ``skoots.metrics.score``.
+        baseline_scores: of connected components of the same network's foreground.
+        figure: picture of a held-out volume.
+        test_volume: names of the held-out volumes.
+        interrupted: stopped by Ctrl-C.
+        seconds: how long it took.
+    """
+
+    run_folder: Path
+    best_snapshot: Path | None
+    latest_snapshot: Path
+    epochs: int
+    best_epoch: int | None
+    metrics: dict[str, float]
+    test_scores: dict[str, float] | None = None
+    baseline_scores: dict[str, float] | None = None
+    figure: Path | None = None
+    test_volume: str | None = None
+    interrupted: bool = False
+    seconds: float = 0.0
+
+
+@dataclass
+class Prepared:
+    """Everything that a training needs, built and checked.
+
+    Args:
+        config: with every ``auto`` decided.
+        facts: of the data.
+        device: to train on.
+        train: volumes to learn from.
+        validation: volumes to choose the best snapshot by.
+        model: on its device.
+        crop: training window.
+        validation_crop: validation window.
+        decided: sentences that say what ``auto`` became.
+    """
+
+    config: Config
+    facts: DataFacts
+    device: torch.device
+    train: Volumes
+    validation: Volumes
+    model: SegmentationModel
+    crop: list[int]
+    validation_crop: list[int]
+    decided: list[str] = field(default_factory=list)
+
+
+def train(
+    config: Path | str | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[str] = (),
+    runs: Path | str = "runs",
+    device: str | None = None,
+    progress: bool = True,
+) -> TrainingOutcome:
+    """Train the model that a config describes.
+
+    Args:
+        config: a ``pytorch_config.yaml``, or the same as a mapping.
+        overrides: ``key.path=value``, e.g. ``train_settings.epochs=5``.
+        plugins: modules or files that register parts, besides those that the config names.
+        runs: folder in which the run gets its own.
+        device: wins over the config's.
+        progress: show a progress bar.
+
+    Returns:
+        Where the run lies and how good it is.
+
+    Raises:
+        SkootsError: the config has faults (all are named), the data cannot be read, or the run folder not be written.
+    """
+    began = time.monotonic()
+    settings = load_config(config, overrides, plugins)
+    folder = new_run_folder(runs, experiment_name(settings))
+    with log_to(folder / "train.log"):
+        prepared = prepare(settings, device)
+        for sentence in prepared.decided:
+            log.info(sentence)
+        write_config(prepared.config, folder / "pytorch_config.yaml")
+        runner = build_runner(prepared, folder, progress)
+        result = runner.fit()
+        return _conclude(prepared, folder, result, time.monotonic() - began)
+
+
+def experiment_name(config: Config) -> str:
+    """``metadata.experiment``, else the name of the config file."""
+    named = config.metadata.get("experiment")
+    if named:
+        return str(named)
+    return config.source.stem if config.source is not None else "experiment"
+
+
+def prepare(config: Config, device: str | None = None) -> Prepared:
+    """Open the data, decide every ``auto``, build the model.
+
+    Raises:
+        SkootsError: no training data, data that cannot be read, a device that is not there, top-down.
+    """
+    if config.method == "td":
+        raise ConfigError([Fault("method", "top-down training is not available yet", "Write method: bu")])
+    if not config.data.train:
+        raise ConfigError([Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")])
+    where = choose_device(device or device_of(config))
+    seed_everything(config.train_settings.seed)
+    training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
+    facts = DataFacts.of(training[0][0])
+    _check_same_kind(facts, validation)
+    volumes = [volume for volume, _ in training]
+    decided = [f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of {_short(facts.voxel_size)}."]
+    if needs_scale(config):
+        scale = choose_vector_scale(volumes, config.train_settings.seed)
+        config = with_scale(config, scale)
+        decided.append(f"vector scale auto: {_short(scale)} voxels.")
+    model = build_model(config, facts).to(where)
+    shapes = [volume.shape for volume in volumes]
+    crop = _crop_size(config, facts, shapes, model)
+    if config.data.crop_size == "auto":
+        config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
+        decided.append(f"crop size auto: {_short(crop)} voxels.")
+    larger = max(VALIDATION_CROP_VOXELS[facts.spatial_dims], int(np.prod(crop)))
+    validation_crop = choose_crop([v.shape for v, _ in validation] or shapes, facts.voxel_size, model.stride, larger)
+    return Prepared(config, facts, where, training, validation, model, crop, validation_crop, decided)
+
+
+def device_of(config: Config) -> str:
+    """``runner.gpus`` if it names one, else ``device``."""
+    gpus = config.runner.gpus
+    if not gpus:
+        return config.device
+    if len(gpus) > 1:
+        raise ConfigError([
+            Fault("runner.gpus", f"names {len(gpus)} GPUs; training on several is not available yet", "Name one")
+        ])
+    return f"cuda:{gpus[0]}"
+
+
+def _check_same_kind(facts: DataFacts, validation: Volumes) -> None:
+    for volume, _ in validation:
+        other = DataFacts.of(volume)
+        if (other.spatial_dims, other.in_channels) != (facts.spatial_dims, facts.in_channels):
+            raise SkootsError(
+                f"Validation volume {volume.name} is {other.spatial_dims}D with {other.in_channels} channels; the training "
+                f"data are {facts.spatial_dims}D with {facts.in_channels}."
+            )
+
+
+def _crop_size(config: Config, facts: DataFacts, shapes: list[tuple[int, ...]], model: SegmentationModel) -> list[int]:
+    wanted = config.data.crop_size
+    if wanted == "auto":
+        return choose_crop(shapes, facts.voxel_size, model.stride, CROP_VOXELS[facts.spatial_dims])
+    if len(wanted) != facts.spatial_dims:
+        raise ConfigError([
+            Fault("data.crop_size", f"{list(wanted)} has {len(wanted)} numbers and the volumes have {facts.spatial_dims} axes", "")
+        ])
+    return list(wanted)
+
+
+def _short(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{n:g}" for n in numbers)
+
+
+# The runner -----------------------------------------------------------------------------------------------------
+
+
+def build_runner(prepared: Prepared, folder: Path, progress: bool = True) -> TrainingRunner:
+    """The runner with all its parts, resumed if the config says so.
+
+    Raises:
+        SkootsError: the snapshot to resume from is missing or does not fit.
+    """
+    config, model, device = prepared.config, prepared.model, prepared.device
+    settings, section = config.train_settings, config.runner
+    dataset = CropDataset(
+        prepared.train, prepared.crop, build_augmentations(config), settings.seed, config.data.object_rate
+    )
+    loader = train_loader(
+        dataset, settings.batch_size, settings.seed, settings.dataloader_workers, settings.dataloader_pin_memory
+    )
+    evaluate = None
+    if prepared.validation:
+        covering = CoveringDataset([volume for volume, _ in prepared.validation], prepared.validation_crop)
+        evaluate = Evaluator(covering_loader(covering), decoding_of(config), device)
+    optimizer = build_optimizer(section.optimizer, model)
+    ascending = bool(section.key_metric_asc)
+    scheduler = None if section.scheduler is None else build_scheduler(section.scheduler, optimizer, ascending)
+    plain = config.resolved()
+    observers: list[Observer] = [
+        ProgressObserver(settings.display_iters, progress),
+        LoggerObserver(_build_loggers(config, folder), plain),
+    ]
+    runner = RUNNERS.get(section.type)(
+        model,
+        optimizer,
+        loader,
+        SnapshotManager(folder, **section.snapshots.model_dump()),
+        device=device,
+        epochs=settings.epochs,
+        key_metric=section.key_metric,
+        key_metric_asc=ascending,
+        eval_interval=section.eval_interval,
+        scheduler=scheduler,
+        evaluate=evaluate,
+        observers=observers,
+        clip_gradient=section.clip_gradient,
+        max_nonfinite_steps=section.max_nonfinite_steps,
+        config=plain,
+        facts=prepared.facts.plain(),
+        provenance=provenance(),
+    )
+    if config.resume_training_from:
+        _resume(runner, config)
+    return runner
+
+
+def _build_loggers(config: Config, folder: Path) -> list[Logger]:
+    own = CSVLogger(folder)
+    return [own, *(LOGGERS.build(node, folder=folder) for node in config.logger if node["type"] != "CSVLogger")]
+
+
+def _resume(runner: TrainingRunner, config: Config) -> None:
+    path = find_snapshot(str(config.resume_training_from))
+    runner.load_state(read_snapshot(path), config.runner.load_scheduler_state_dict)
+    if runner.epoch >= runner.epochs:
+        raise ConfigError([
+            Fault(
+                "resume_training_from",
+                f"{path} is at epoch {runner.epoch} and train_settings.epochs is {runner.epochs}, so nothing is left to do",
+                "Raise train_settings.epochs",
+            )
+        ])
+    log.info("Going on from %s, after epoch %d of %d.", path, runner.epoch, runner.epochs)
+
+
+def provenance() -> dict[str, str]:
+    """What made a snapshot."""
+    return {
+        "skoots": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Also write what is logged into a file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    if log.getEffectiveLevel() > logging.INFO:
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+        handler.close()
+
+
+# Afterwards -----------------------------------------------------------------------------------------------------
+
+
+def _conclude(prepared: Prepared, folder: Path, result: FitResult, seconds: float) -> TrainingOutcome:
+    best = sorted(folder.glob("snapshot-best-*.pt"))
+    latest = folder / "snapshot-latest.pt"
+    outcome = TrainingOutcome(
+        folder, best[-1] if best else None, latest, result.epochs, result.best_epoch, result.metrics,
+        interrupted=result.interrupted, seconds=seconds,
+    )
+    if result.interrupted:
+        return outcome
+    if (folder / "learning_stats.csv").exists():
+        training_curves(folder / "figures" / "curves.png", folder / "learning_stats.csv")
+    held_out = open_volumes(prepared.config, "test") or prepared.validation
+    if not held_out:
+        return outcome
+    loaded = load_model(outcome.best_snapshot or latest, str(prepared.device), prepared.config.plugins)
+    scores, baseline, figure = compare_with_components(loaded, [v for v, _ in held_out], folder / "figures" / "test.png")
+    names = ", ".join(volume.name for volume, _ in held_out)
+    return TrainingOutcome(
+        **{**vars(outcome), "test_scores": scores, "baseline_scores": baseline, "figure": figure, "test_volume": names}
+    )
+
+
+def compare_with_components(
+    loaded: LoadedModel, volumes: Sequence[LabelledVolume], figure: Path
+) -> tuple[dict[str, float], dict[str, float], Path | None]:
+    """Scores of a model and of connected components of its own foreground, pooled over whole volumes.
+
+    Args:
+        loaded: the model.
+        volumes: with labels.
+        figure: where the picture of the first volume goes.
+
+    Returns:
+        The two sets of scores, and the picture; no scores if the model lacks a map that decoding reads.
+    """
+    ours: list[Overlap] = []
+    theirs: list[Overlap] = []
+    drawn = None
+    for volume in volumes:
+        plan = make_plan(loaded, volume.image, volume.voxel_size)
+        maps = predict_maps(plan, volume.image)
+        if not {"vector", "semantic", "skeleton"} <= set(maps):
+            return {}, {}, None
+        truth = read_labels(volume.labels, ignore_label=volume.ignore_label)
+        semantic, skeleton = maps["semantic"][0], maps["skeleton"][0]
+        prediction = decode(
+            maps["vector"], semantic, skeleton, loaded.model.vector_scale or (), volume.voxel_size, plan.decoding
+        )
+        components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
+        ours.append(contingency(truth, prediction, volume.ignore_label))
+        theirs.append(contingency(truth, components, volume.ignore_label))
+        if drawn is None:
+            image = volume.image.read_all()
+            drawn = write_prediction_figure(
+                figure, image, truth, prediction, {"skeleton": skeleton}, volume.voxel_size
+            )
+    return score(stack(ours)), score(stack(theirs)), drawn

@@ -1,0 +1,289 @@
+"""The typed sections of a config: names, types, ranges and the defaults of what has no constructor.
+
+The names are those of DeepLabCut's ``pytorch_config.yaml``. A *node* names a part and its arguments:
+``{type: Name, ...arguments}`` or ``{type: Name, params: {...}}``; its arguments are checked in
+``validate.py`` against the constructor that it names, where their defaults live too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic_core import PydanticCustomError
+
+from skoots.config.words import Noun
+
+DEFAULT_HEADS = {
+    "vector": {"type": "VectorHead"},
+    "semantic": {"type": "SemanticHead"},
+    "skeleton": {"type": "SkeletonHead"},
+}
+PARTS_OF_A_HEAD = ("target_generator", "predictor", "criterion")
+
+
+def complaint(problem: str, remedy: str = "") -> PydanticCustomError:
+    """A fault raised inside a pydantic validator; ``load.py`` turns it into a ``Fault``."""
+    return PydanticCustomError("skoots", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+def as_node(value: Any) -> dict[str, Any]:
+    """A node in the spelling ``{type: Name, ...}``; a bare name is a node without arguments."""
+    if isinstance(value, str):
+        return {"type": value}
+    if not isinstance(value, Mapping):
+        raise complaint("must be a part", "Write its name, or {type: Name, ...arguments}.")
+    if not isinstance(value.get("type"), str):
+        raise complaint("names no part", "Add type: Name.")
+    if not isinstance(value.get("params"), Mapping | None):
+        raise complaint("has params that are no mapping", "Write params: {argument: value}.")
+    return {key: item for key, item in value.items() if not (key == "params" and item is None)}
+
+
+def _as_source(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"type": "Folder", "path": value}
+    if isinstance(value, Mapping) and value.get("type") is None:
+        return as_node({"type": "Folder", **{key: item for key, item in value.items() if key != "type"}})
+    return as_node(value)
+
+
+def _as_head(value: Any) -> Any:
+    return {
+        key: item for key, item in as_node(value).items() if not (key in PARTS_OF_A_HEAD and item is None)
+    }
+
+
+def _as_heads(value: Any) -> Any:
+    """Heads by name; one of the default names with nothing after it is the default head of that name."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: DEFAULT_HEADS.get(name, head) if head is None else head for name, head in value.items()}
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping) else value
+
+
+def _name_alone(value: Any) -> Any:
+    """A node without arguments as its name."""
+    return value["type"] if isinstance(value, Mapping) and set(value) == {"type"} else value
+
+
+def _decided(value: Any) -> Any:
+    """DeepLabCut's page writes the placeholder ``true/false`` where nothing was decided."""
+    return True if value == "true/false" else value
+
+
+Node = Annotated[dict[str, Any], BeforeValidator(as_node), Noun("a part", "parts")]
+Source = Annotated[dict[str, Any], BeforeValidator(_as_source), Noun("a data set", "data sets")]
+Normalization = Annotated[Literal["zscore", "percentile", "dtype", "none"], BeforeValidator(_name_alone)]
+Sources = Annotated[list[Source], BeforeValidator(_as_list)]
+HeadNode = Annotated[dict[str, Any], BeforeValidator(_as_head), Noun("a head", "heads")]
+Device = Annotated[
+    str,
+    Field(pattern=r"^(auto|cpu|mps|xpu|cuda(:\d+)?)$"),
+    Noun("auto, cpu, mps, cuda or, e.g., cuda:1", "devices"),
+]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Shape = Annotated[list[Positive], Field(min_length=2, max_length=3)]
+Margin = Annotated[list[NotNegative], Field(min_length=2, max_length=3)]
+VoxelSize = Annotated[list[Length], Field(min_length=2, max_length=3)]
+
+
+class Section(BaseModel):
+    """A block of the config; unknown keys are faults, and a section never changes once loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class SkeletonSettings(Section):
+    """How skeletons that are missing are computed."""
+
+    algorithm: Literal["thinning", "kimimaro"] = Field(
+        default="thinning", description="`kimimaro` needs the extra of that name"
+    )
+
+
+class DataSection(Section):
+    """What the network learns from and is tested on."""
+
+    train: Sources = Field(
+        default=[],
+        description="folders to train on: `DIR`, `{path: DIR, samples_per_volume: 32}` "
+        "or another data set `{type: Name, ...}`; one or a list",
+    )
+    validation: Sources = Field(default=[], description="the same, to choose the best snapshot by")
+    test: Sources = Field(
+        default=[], description="the same, held out: scored once, at the end; without it, `validation` is"
+    )
+    object_rate: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5, description="share of crops drawn around an object, all objects alike; the rest anywhere"
+    )
+    crop_size: Literal["auto"] | Shape = Field(
+        default="auto", description="training window, voxels per axis [z, y, x]"
+    )
+    voxel_size: VoxelSize | None = Field(
+        default=None, description="edge lengths of a voxel [z, y, x]; without it the volumes say themselves"
+    )
+    normalize: Normalization = Field(default="zscore", description="how intensities are brought to one scale")
+    augment: Literal["default", "none"] | list[Node] = Field(
+        default="default",
+        description="how crops are disturbed; or a list of augmentations `{type: Name, ...}`",
+    )
+    ignore_label: int | None = Field(
+        default=None, description="label of voxels whose truth is unknown; they do not count"
+    )
+    skeleton: SkeletonSettings = Field(
+        default=SkeletonSettings(), description="how missing skeletons are computed"
+    )
+
+
+class ModelSection(Section):
+    """The network: a backbone, perhaps a neck, and heads by name."""
+
+    backbone: Node = Field(
+        default={"type": "UNet"},
+        description="from images to features; `freeze_bn_stats` and "
+        "`freeze_bn_weights` are understood for every backbone",
+    )
+    backbone_output_channels: Positive | None = Field(
+        default=None, description="channels of the features, if they are to be checked"
+    )
+    neck: Node | None = Field(default=None, description="from features to features")
+    heads: Annotated[dict[str, HeadNode], BeforeValidator(_as_heads), Field(min_length=1)] = Field(
+        default=DEFAULT_HEADS,
+        description="from features to outputs; a head may own a `target_generator`, a `predictor` "
+        "and a `criterion` (one, a list, or a mapping; those of a list or mapping may carry a `weight`)",
+    )
+
+
+class SnapshotSettings(Section):
+    """Which snapshots are kept."""
+
+    max_snapshots: Positive = Field(default=5, description="regular snapshots kept; the best does not count")
+    save_epochs: Positive = Field(default=25, description="epochs between regular snapshots")
+    save_optimizer_state: bool = Field(
+        default=True, description="whether training can go on from them with the optimizer's state"
+    )
+
+
+class RunnerSection(Section):
+    """How the network is trained."""
+
+    type: str = Field(default="TrainingRunner", description="the training loop")
+    key_metric: str = Field(
+        default="test.F1",
+        description="what decides which snapshot is best: `test.loss`, `test.loss.HEAD` "
+        "or a metric, e.g. `test.F1`",
+    )
+    key_metric_asc: bool | None = Field(
+        default=None, description="whether larger is better; follows `key_metric`"
+    )
+    eval_interval: Positive = Field(
+        default=10, description="epochs between passes through the validation data"
+    )
+    optimizer: Node = Field(
+        default={"type": "AdamW", "params": {"lr": 1e-3}}, description="any of `torch.optim`"
+    )
+    scheduler: Node | None = Field(
+        default=None,
+        description="any of `torch.optim.lr_scheduler`, or `LRListScheduler`; nested ones under `schedulers`",
+    )
+    load_scheduler_state_dict: Annotated[bool, BeforeValidator(_decided)] = Field(
+        default=True,
+        description="whether resuming takes up the scheduler's state; false after editing `scheduler`",
+    )
+    snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="which snapshots are kept")
+    gpus: list[NotNegative] | None = Field(default=None, description="GPUs to train on, by number")
+    clip_gradient: Length | None = Field(
+        default=None, description="largest norm of the gradient; longer ones are shortened"
+    )
+    max_nonfinite_steps: NotNegative = Field(
+        default=10, description="steps with a loss that is not finite before training stops"
+    )
+
+
+class TrainSettings(Section):
+    """Batches, epochs and seed."""
+
+    batch_size: Positive = Field(default=2, description="crops in a step")
+    dataloader_workers: NotNegative = Field(
+        default=0, description="processes that load crops; 0 loads in the training process"
+    )
+    dataloader_pin_memory: bool = Field(
+        default=False, description="page-locked memory; true on an NVIDIA GPU"
+    )
+    display_iters: Positive = Field(default=50, description="steps between log lines")
+    epochs: Positive = Field(default=100, description="the last epoch; resuming at 10 of 200 runs 190")
+    seed: NotNegative = Field(default=42, description="of every random draw")
+
+
+class DetectorSection(Section):
+    """The first stage of a top-down model (`method: td`)."""
+
+    data: dict[str, Any] = Field(default={}, description="transforms of the detector's images, free-form")
+    model: Node | None = Field(default=None, description="the detector")
+    runner: RunnerSection = Field(default=RunnerSection(), description="as `runner`")
+    train_settings: TrainSettings = Field(default=TrainSettings(), description="as `train_settings`")
+    resume_training_from: str | None = Field(
+        default=None, description="snapshot of the detector to go on from"
+    )
+
+
+class InferenceSection(Section):
+    """How whole volumes are segmented."""
+
+    tile: Literal["auto"] | Shape = Field(
+        default="auto", description="window that is predicted at once, voxels [z, y, x]"
+    )
+    halo: Literal["auto"] | Margin = Field(
+        default="auto", description="margin around a tile, voxels [z, y, x]"
+    )
+    decoding: dict[str, Any] = Field(
+        default={}, description="arguments of `skoots.instances.decoding.Decoding`"
+    )
+
+
+class Config(Section):
+    """A whole config; made by ``load_config``."""
+
+    data: DataSection = Field(default=DataSection(), description="what to learn from")
+    device: Device = Field(default="auto", description="`auto`, `cpu`, `mps`, `cuda` or `cuda:1`")
+    metadata: dict[str, Any] = Field(
+        default={}, description="free-form; `experiment` names the folder of the runs"
+    )
+    method: Literal["bu", "td"] = Field(default="bu", description="bottom-up, or top-down with a `detector`")
+    model: ModelSection = Field(default=ModelSection(), description="the network")
+    net_type: str | None = Field(default=None, description="a name for the kind of network")
+    runner: RunnerSection = Field(default=RunnerSection(), description="the training loop")
+    train_settings: TrainSettings = Field(default=TrainSettings(), description="batches, epochs, seed")
+    logger: Annotated[list[Node], BeforeValidator(_as_list)] = Field(
+        default=[], description="one logger or a list; `learning_stats.csv` is always written"
+    )
+    resume_training_from: str | None = Field(default=None, description="snapshot to go on from")
+    detector: DetectorSection | None = Field(default=None, description="the first stage of a top-down model")
+    inference: InferenceSection = Field(default=InferenceSection(), description="segmenting whole volumes")
+    plugins: list[str] = Field(
+        default=[], description="modules or files (relative to the config) that register parts"
+    )
+
+    _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> Path | None:
+        """The file that the config was read from; None if it came as a mapping."""
+        return self._source
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole config with its defaults as plain values, which load back to an equal config."""
+        return self.model_dump()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Config) and self.resolved() == other.resolved()
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,269 @@
+"""The parts that a config names, checked without building any: every fault, not only the first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from skoots.config.arguments import argument_faults, signature_of
+from skoots.config.nodes import SHAPE_FACTS, Check, NodeInspector, arguments_of
+from skoots.config.schema import PARTS_OF_A_HEAD, Config, DataSection, ModelSection, RunnerSection
+from skoots.config.words import shown
+from skoots.errors import Fault
+from skoots.registry import did_you_mean
+
+LOGGER_FACTS = frozenset({"folder"})
+REHEARSED_EPOCHS = 10_000
+FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
+
+
+def check_parts(config: Config) -> tuple[Config, list[Fault]]:
+    """Every node against the constructor that it names, and what sections demand of each other.
+
+    Returns:
+        the config with empty arguments dropped and ``key_metric_asc`` decided, and the faults.
+    """
+    inspector = _Inspector()
+    detector = config.detector
+    if detector is not None:
+        detector = detector.model_copy(
+            update={
+                "model": detector.model and inspector.detector(detector.model, "detector.model"),
+                "runner": inspector.runner(
+                    detector.runner, "detector.runner", detector.train_settings.epochs, []
+                ),
+            }
+        )
+    checked = config.model_copy(
+        update={
+            "data": inspector.data(config.data),
+            "model": inspector.model(config.model),
+            "runner": inspector.runner(
+                config.runner, "runner", config.train_settings.epochs, list(config.model.heads)
+            ),
+            "logger": [inspector.logger(node, f"logger.{i}") for i, node in enumerate(config.logger)],
+            "detector": detector,
+        }
+    )
+    inspector.decoding(config.inference.decoding)
+    inspector.together(config)
+    return checked, inspector.faults
+
+
+class _Inspector(NodeInspector):
+    """Knows which registry each key of the config takes its parts from."""
+
+    # Sections
+
+    def data(self, data: DataSection) -> DataSection:
+        update: dict[str, Any] = {
+            name: [self.source(node, f"data.{name}.{i}") for i, node in enumerate(getattr(data, name))]
+            for name in ("train", "validation", "test")
+        }
+        if isinstance(data.augment, list):
+            update["augment"] = [
+                self.augmentation(node, f"data.augment.{i}") for i, node in enumerate(data.augment)
+            ]
+        return data.model_copy(update=update)
+
+    def model(self, model: ModelSection) -> ModelSection:
+        from skoots.models.backbones.base import BACKBONES
+        from skoots.models.necks.base import NECKS
+
+        freezing = {name: self.boolean for name in FREEZING}
+        return model.model_copy(
+            update={
+                "backbone": self.part(
+                    BACKBONES.get, model.backbone, "model.backbone", SHAPE_FACTS, extra=freezing
+                ),
+                "neck": model.neck and self.part(NECKS.get, model.neck, "model.neck", SHAPE_FACTS),
+                "heads": {name: self.head(node, f"model.heads.{name}") for name, node in model.heads.items()},
+            }
+        )
+
+    def runner(self, runner: RunnerSection, path: str, epochs: int, heads: list[str]) -> RunnerSection:
+        from skoots.training.runner import RUNNERS
+
+        self.find(RUNNERS.get, runner.type, f"{path}.type")
+        before = len(self.faults)
+        checked = runner.model_copy(
+            update={
+                "optimizer": self.optimizer(runner.optimizer, f"{path}.optimizer"),
+                "scheduler": runner.scheduler and self.scheduler(runner.scheduler, f"{path}.scheduler"),
+            }
+        )
+        if len(self.faults) == before:
+            self.rehearse(checked, path, epochs)
+        return checked.model_copy(update={"key_metric_asc": self.direction(runner, path, heads)})
+
+    def rehearse(self, runner: RunnerSection, path: str, epochs: int) -> None:
+        """Run optimizer and schedule through all epochs on one number: they know their ranges."""
+        from torch import nn
+
+        from skoots.training.optimizers import build_optimizer
+        from skoots.training.schedules import rehearse
+
+        model = nn.Linear(1, 1, bias=False)
+        optimizer = self.build(f"{path}.optimizer", lambda: build_optimizer(runner.optimizer, model))
+        if optimizer is not None and runner.scheduler is not None:
+            scheduler = runner.scheduler
+            self.build(
+                f"{path}.scheduler", lambda: rehearse(scheduler, optimizer, min(epochs, REHEARSED_EPOCHS))
+            )
+
+    def direction(self, runner: RunnerSection, path: str, heads: list[str]) -> bool:
+        """Whether larger is better for the key metric, which must be one that validation produces."""
+        from skoots.metrics import METRIC_NAMES
+
+        losses = ["test.loss", *(f"test.loss.{head}" for head in heads)]
+        larger_is_better = dict.fromkeys(losses, False) | {
+            f"test.{name}": up for name, up in METRIC_NAMES.items()
+        }
+        metric, said = runner.key_metric, runner.key_metric_asc
+        if metric not in larger_is_better:
+            problem = f"no evaluation produces {shown(metric)}"
+            self.fault(f"{path}.key_metric", problem, did_you_mean(metric, list(larger_is_better)))
+        elif said is not None and said != larger_is_better[metric]:
+            better = "larger" if larger_is_better[metric] else "smaller"
+            problem = f"is {shown(said)}, but for {metric} {better} is better"
+            self.fault(f"{path}.key_metric_asc", problem, f"Write {shown(not said)}, or leave the key out.")
+        return larger_is_better.get(metric, True) if said is None else said
+
+    def decoding(self, arguments: Mapping[str, Any]) -> None:
+        from skoots.instances.decoding import Decoding
+
+        path = "inference.decoding"
+        faults = list(argument_faults(signature_of(Decoding), arguments, lambda name: f"{path}.{name}"))
+        self.faults += faults
+        if not faults:
+            self.build(path, lambda: Decoding(**arguments))
+
+    def together(self, config: Config) -> None:
+        """What one section demands of another."""
+        self.axes(config)
+        self.experiment(config.metadata.get("experiment", "experiment"))
+        self.gpus("runner.gpus", config.runner.gpus, config.device)
+        if config.detector is not None:
+            self.gpus("detector.runner.gpus", config.detector.runner.gpus, config.device)
+        if config.method == "td" and (config.detector is None or config.detector.model is None):
+            remedy = "Add detector.model, or write method: bu."
+            self.fault("method", 'is "td" (top-down), but there is no detector', remedy)
+
+    def axes(self, config: Config) -> None:
+        """Everything that is given per axis is given for the same axes."""
+        shapes = {
+            "data.crop_size": config.data.crop_size,
+            "data.voxel_size": config.data.voxel_size,
+            "inference.tile": config.inference.tile,
+            "inference.halo": config.inference.halo,
+        }
+        counts = {path: len(shape) for path, shape in shapes.items() if isinstance(shape, list)}
+        first = next(iter(counts), "")
+        for path, count in counts.items():
+            if count != counts[first]:
+                problem = f"has {count} axes, but {first} has {counts[first]}"
+                self.fault(path, problem, "Both follow the axes of the volumes.")
+
+    def experiment(self, name: Any) -> None:
+        """The name of a folder, on any system."""
+        if not isinstance(name, str) or not name.strip(". ") or set(name) & set('/\\:*?"<>|'):
+            problem = f"is {shown(name)}, must be a plain name"
+            self.fault("metadata.experiment", problem, "It names the folder of the runs.")
+
+    def gpus(self, path: str, gpus: list[int] | None, device: str) -> None:
+        """Each GPU once, and no other device beside them."""
+        if gpus and len(set(gpus)) < len(gpus):
+            self.fault(path, f"is {shown(gpus)}, which names a GPU twice")
+        if gpus and device not in ("auto", "cuda"):
+            self.fault(path, f"asks for GPUs, but device is {shown(device)}", "Write device: auto.")
+
+    # Nodes
+
+    def source(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from skoots.data.dataset import DATASETS
+
+        return self.part(DATASETS.get, node, path)
+
+    def augmentation(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from skoots.data.augment.base import AUGMENTATIONS
+
+        return self.nested(AUGMENTATIONS.get, node, path)
+
+    def head(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from skoots.models.heads.base import HEADS
+        from skoots.models.predictors.base import PREDICTORS
+        from skoots.models.targets.base import TARGET_GENERATORS
+
+        nested: dict[str, Check] = {
+            "target_generator": lambda value, at: self.nested(TARGET_GENERATORS.get, value, at),
+            "predictor": lambda value, at: self.nested(PREDICTORS.get, value, at),
+            "criterion": self.criteria,
+        }
+        return self.part(HEADS.get, node, path, SHAPE_FACTS | set(PARTS_OF_A_HEAD), nested)
+
+    def criteria(self, value: Any, path: str) -> Any:
+        """One criterion, a list, or a mapping of output names to criteria; several may be weighted."""
+        if isinstance(value, list):
+            return [self.criterion(item, f"{path}.{i}", weighted=True) for i, item in enumerate(value)]
+        if isinstance(value, Mapping) and "type" not in value:
+            return {
+                name: self.criterion(item, f"{path}.{name}", weighted=True) for name, item in value.items()
+            }
+        return self.criterion(value, path, weighted=False)
+
+    def criterion(self, value: Any, path: str, weighted: bool) -> Any:
+        from skoots.models.criteria.base import CRITERIA
+
+        return self.nested(CRITERIA.get, value, path, {"weight": self.weight} if weighted else {})
+
+    def detector(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from skoots.models.detectors.base import DETECTORS
+
+        return self.part(
+            DETECTORS.get, node, path, SHAPE_FACTS, extra={name: self.boolean for name in FREEZING}
+        )
+
+    def logger(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from skoots.loggers.base import LOGGERS
+
+        return self.part(LOGGERS.get, node, path, LOGGER_FACTS)
+
+    def optimizer(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from skoots.training.optimizers import optimizer_class
+
+        return self.part(optimizer_class, node, path, hidden=("params",))
+
+    def scheduler(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from skoots.training.schedules import scheduler_class
+
+        def schedulers(value: Any, at: str) -> Any:
+            if not isinstance(value, list) or not value:
+                self.fault(at, f"is {shown(value)}, must be a list of schedulers")
+                return value
+            return [
+                self.nested(scheduler_class, item, f"{at}.{i}", found=self.scheduler)
+                for i, item in enumerate(value)
+            ]
+
+        checked = self.part(
+            scheduler_class, node, path, nested={"schedulers": schedulers}, hidden=("optimizer",)
+        )
+        self.milestones(checked, path)
+        return checked
+
+    def milestones(self, node: Mapping[str, Any], path: str) -> None:
+        """Milestones rise, and are as many as what they divide asks for."""
+        given, where = arguments_of(node, path)
+        milestones = given.get("milestones")
+        divided = next(
+            (name for name in ("lr_list", "schedulers") if isinstance(given.get(name), list)), None
+        )
+        if divided is None or not isinstance(milestones, list) or not all(type(m) is int for m in milestones):
+            return
+        wanted = len(given[divided]) - (divided == "schedulers")
+        if len(milestones) != wanted:
+            problem = f"has length {len(milestones)} for {len(given[divided])} entries of {divided}"
+            self.fault(where["milestones"], problem, f"Give {wanted}.")
+        if any(later <= earlier for earlier, later in itertools.pairwise([-1, *milestones])):
+            self.fault(where["milestones"], f"is {shown(milestones)}, must be rising epochs from 0 on")

@@ -1,0 +1,91 @@
+"""Intensity normalisation: one pair of numbers a volume, measured once, the same in training and inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from skoots.errors import VolumeError
+from skoots.geometry import Box, tile_volume
+from skoots.volumes import Volume
+
+NormalizationKind = Literal["zscore", "percentile", "dtype", "none"]
+SAMPLE_VOXELS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """``(image - shift) / scale``.
+
+    Args:
+        shift: (C,) subtracted, one number a channel.
+        scale: (C,) divided by.
+    """
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """(C, *S) of any type to float32."""
+        shape = (-1, *(1,) * (image.ndim - 1))
+        return (image.astype(np.float32) - self.shift.reshape(shape)) / self.scale.reshape(shape)
+
+
+def measure_intensity(volume: Volume, kind: NormalizationKind) -> Intensity:
+    """Shift and scale of a volume, read block by block.
+
+    Args:
+        volume: the image.
+        kind: ``zscore`` (mean 0, deviation 1), ``percentile`` (1st to 99.8th percentile become 0 and 1, from at most four
+            million voxels), ``dtype`` (the range of the integer type becomes 0 to 1) or ``none``.
+
+    Raises:
+        VolumeError: NaN or infinite voxels, or the same value everywhere.
+    """
+    channels = volume.channels or 1
+    moments, samples = _scan(volume, channels, keep=kind == "percentile")
+    count, mean, deviation, low, high = moments
+    if (high == low).all():
+        raise VolumeError(
+            f"{volume.path}: every voxel is {low[0]:g}, so there is nothing to see; is it the right file, fully written?"
+        )
+    if kind == "zscore":
+        return _intensity(mean, deviation)
+    if kind == "percentile":
+        bounds = np.percentile(samples, [1, 99.8], axis=1)
+        return _intensity(bounds[0], bounds[1] - bounds[0])
+    if kind == "dtype" and volume.dtype.kind in "iu":
+        limits = np.iinfo(volume.dtype)
+        return _intensity(np.full(channels, limits.min), np.full(channels, float(limits.max) - limits.min))
+    return _intensity(np.zeros(channels), np.ones(channels))
+
+
+def _intensity(shift: np.ndarray, scale: np.ndarray) -> Intensity:
+    return Intensity(shift.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32))
+
+
+def _scan(volume: Volume, channels: int, keep: bool) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Count, mean, standard deviation, minimum and maximum per channel, and evenly spaced samples if asked for."""
+    core = (32, 512, 512)[-volume.spatial_dims :]
+    every = max(1, Box.of_shape(volume.shape).size // SAMPLE_VOXELS)
+    count, mean, spread = 0, np.zeros(channels), np.zeros(channels)
+    low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
+    samples = []
+    for tile in tile_volume(volume.shape, core):
+        block = volume.read(tile.write).reshape(channels, -1)
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            where = "NaN" if np.isnan(block).any() else "infinite"
+            raise VolumeError(f"{volume.path} holds {where} voxels; replace them, for instance by 0, and try again.")
+        low, high = np.minimum(low, block.min(1)), np.maximum(high, block.max(1))
+        # Blocks are merged by Chan's formula: exact for any number of voxels.
+        new, block_mean = block.shape[1], block.mean(1, dtype=np.float64)
+        spread += block.var(1, dtype=np.float64) * new + (block_mean - mean) ** 2 * (count * new / (count + new))
+        mean += (block_mean - mean) * (new / (count + new))
+        count += new
+        if keep:
+            samples.append(block[:, ::every])
+    deviation = np.sqrt(spread / max(count, 1))
+    kept = np.concatenate(samples, axis=1) if keep else np.zeros((channels, 0))
+    return (np.array(count), mean, deviation, low, high), kept

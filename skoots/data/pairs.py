@@ -1,0 +1,92 @@
+"""What lies in a folder of training data: images, their labels and their skeletons."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from skoots.errors import VolumeError
+
+LABEL_MARKS = (".labels", ".label")
+EXTENSIONS = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr", ".npy")
+SKELETON_SUFFIX = ".skeletons.trch"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its labels.
+
+    Args:
+        name: what both file names begin with.
+        image: path of the image.
+        labels: path of the labels.
+    """
+
+    name: str
+    image: Path
+    labels: Path
+
+    @property
+    def skeletons(self) -> Path:
+        """Where the skeletons lie or will lie."""
+        return self.labels.parent / f"{self.name}{SKELETON_SUFFIX}"
+
+
+def find_pairs(folder: Path | str) -> list[Pair]:
+    """Images with labels: ``NAME.tif`` with ``NAME.labels.tif`` or ``NAME.label.tif``, or the same as Zarr or NumPy.
+
+    Args:
+        folder: where to look; its subfolders are not searched.
+
+    Raises:
+        VolumeError: no such folder, no image with labels, or labels without their image.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise VolumeError(f"Folder {folder} does not exist.{_similar(folder)}")
+    images, labels = _sort_files(folder)
+    orphans = sorted(set(labels) - set(images))
+    if orphans:
+        raise VolumeError(f"{labels[orphans[0]]} has no image beside it; expected {folder / orphans[0]}.tif.")
+    pairs = [Pair(name, images[name], labels[name]) for name in sorted(labels)]
+    if not pairs and images:
+        first = sorted(images)[0]
+        raise VolumeError(
+            f"{folder} holds {len(images)} images and no labels; training needs for instance {first}.labels.tif "
+            f"beside {images[first].name}."
+        )
+    if not pairs:
+        raise VolumeError(f"{folder} holds no images; expected NAME.tif with NAME.labels.tif (or .zarr, .npy).")
+    return pairs
+
+
+def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    images: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        stem = _stem(path)
+        if stem is None:
+            continue
+        mark = next((m for m in LABEL_MARKS if stem.endswith(m)), None)
+        kind, name = (labels, stem.removesuffix(mark)) if mark else (images, stem)
+        if name in kind:
+            raise VolumeError(f"{kind[name]} and {path} are both {'labels' if mark else 'images'} of {name!r}; keep one.")
+        kind[name] = path
+    return images, labels
+
+
+def _stem(path: Path) -> str | None:
+    """File name without its extension, None for files that are no volumes."""
+    for extension in sorted(EXTENSIONS, key=len, reverse=True):
+        if path.name.lower().endswith(extension) and not path.name.startswith("."):
+            return path.name[: -len(extension)]
+    return None
+
+
+def _similar(folder: Path) -> str:
+    if not folder.parent.is_dir():
+        return ""
+    names = [p.name for p in folder.parent.iterdir() if p.is_dir()]
+    close = difflib.get_close_matches(folder.name, names, 1)
+    return f" Did you mean {folder.parent / close[0]}?" if close else ""

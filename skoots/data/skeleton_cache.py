@@ -1,0 +1,128 @@
+"""Skeletons beside their labels: computed once, read afterwards, noticed when the labels have changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from skoots.errors import VolumeError
+from skoots.skeletons import Skeletons, skeletonize
+from skoots.skeletons.skeletonize import Algorithm
+
+log = logging.getLogger("skoots")
+FORMAT = "skoots-skeletons-1"
+
+
+def load_or_trace(
+    path: Path,
+    labels: np.ndarray,
+    voxel_size: Sequence[float],
+    algorithm: Algorithm = "thinning",
+    threads: int = 1,
+    overwrite: bool = False,
+) -> tuple[Skeletons, bool]:
+    """Skeletons of a label array, from the file beside it if this fits, else traced and kept there.
+
+    Args:
+        path: ``NAME.skeletons.trch``; if its folder is read-only, the user's cache folder is taken.
+        labels: (*S) integer ids.
+        voxel_size: D edge lengths of a voxel.
+        algorithm: as in ``skeletonize``.
+        threads: as in ``skeletonize``.
+        overwrite: trace anew, and replace also a file that skoots did not write.
+
+    Returns:
+        The skeletons, and whether they were traced now.
+    """
+    mark = fingerprint(labels, voxel_size, algorithm)
+    for place in (path, _cached(path)):
+        if place.is_file() and not overwrite:
+            stored = _read(place, labels, voxel_size, mark)
+            if stored is not None:
+                return stored, False
+            log.warning("%s does not fit its labels any more (they were edited); skeletons are traced anew.", place)
+    skeletons = skeletonize(labels, voxel_size, algorithm, threads)
+    _write(path, skeletons, mark)
+    return skeletons, True
+
+
+def fingerprint(labels: np.ndarray, voxel_size: Sequence[float], algorithm: str) -> str:
+    """A mark that changes with any voxel of the labels, the voxel size and the algorithm."""
+    bytes_of = np.ascontiguousarray(labels).view(np.uint8).reshape(-1)
+    size = "x".join(map(str, labels.shape))
+    return f"{zlib.crc32(bytes_of):08x}-{size}-{labels.dtype}-{[round(float(v), 6) for v in voxel_size]}-{algorithm}"
+
+
+def read_skeleton_file(path: Path) -> dict:
+    """The content of a ``.skeletons.trch`` file; never runs code from it.
+
+    Raises:
+        VolumeError: it cannot be read.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError for a damaged file
+        raise VolumeError(f"{path} is no skeleton file ({type(error).__name__}); delete it to have it made anew.") from error
+    if not isinstance(content, dict):
+        raise VolumeError(f"{path} is no skeleton file: expected a dict of id to points; delete it to have it made anew.")
+    return content
+
+
+def _read(path: Path, labels: np.ndarray, voxel_size: Sequence[float], mark: str) -> Skeletons | None:
+    content = read_skeleton_file(path)
+    if content.get("format") == FORMAT:
+        if content["fingerprint"] != mark:
+            return None
+        return Skeletons(*(content[key].numpy() for key in ("ids", "starts", "points", "inscribed")))
+    return _from_original(path, content, labels, voxel_size)
+
+
+def from_original_order(points: np.ndarray) -> np.ndarray:
+    """(n, 3) points in the original's order (row, column, section) as (section, row, column), our z, y, x."""
+    return points[:, [2, 0, 1]]
+
+
+def _from_original(path: Path, content: dict, labels: np.ndarray, voxel_size: Sequence[float]) -> Skeletons | None:
+    """A file that the original SKOOTS wrote: a dict of id to (n, 3) points. None if it does not belong to the labels."""
+    from skoots.skeletons.skeletonize import inscribed_radii
+
+    points = {}
+    for key, value in content.items():
+        array = value.numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        if not isinstance(key, (int, np.integer)) or array.ndim != 2 or array.shape[1] != labels.ndim:
+            raise VolumeError(f"{path} is no skeleton file: expected ids with (n, {labels.ndim}) points each.")
+        points[int(key)] = from_original_order(array) if labels.ndim == 3 else array
+    ids = np.unique(labels)
+    if set(points) != {int(i) for i in ids[ids > 0]}:
+        return None
+    rounded = {k: np.rint(p).astype(int) for k, p in points.items()}
+    if any((p < 0).any() or (p >= labels.shape).any() for p in rounded.values()):
+        return None
+    return Skeletons.pack(points, labels.ndim, inscribed_radii(labels, rounded, voxel_size))
+
+
+def _write(path: Path, skeletons: Skeletons, mark: str) -> None:
+    content = {"format": FORMAT, "fingerprint": mark} | {
+        key: torch.from_numpy(np.ascontiguousarray(getattr(skeletons, key)))
+        for key in ("ids", "starts", "points", "inscribed")
+    }
+    place = path if os.access(path.parent, os.W_OK) else _cached(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as file:
+        torch.save(content, file)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, place)
+
+
+def _cached(path: Path) -> Path:
+    """A place for skeletons whose own folder is read-only."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = zlib.crc32(str(path.parent.resolve()).encode())
+    return root / "skoots" / f"{folder:08x}" / path.name

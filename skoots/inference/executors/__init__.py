@@ -1,1 +1,0 @@
-"""Where a tile is processed, never what is done."""

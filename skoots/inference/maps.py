@@ -1,0 +1,53 @@
+"""The maps of a whole volume, in five bytes a voxel: in memory while they are small, else in files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from skoots.geometry import Box
+
+IN_MEMORY_BYTES = 2 * 1024**3
+
+
+class Maps:
+    """Vectors as int8 (127 levels decode exactly), probabilities as uint8, and the labels made from them.
+
+    Args:
+        shape: voxels of the volume.
+        folder: where large maps are kept until ``close``; they are removed then.
+    """
+
+    def __init__(self, shape: Sequence[int], folder: Path) -> None:
+        voxels = int(np.prod(shape))
+        in_files = voxels * (len(shape) + 2 + 4) > IN_MEMORY_BYTES
+        self._folder = tempfile.TemporaryDirectory(dir=folder, prefix=".skoots-maps-") if in_files else None
+        self.vector = self._allocate("vector", (len(shape), *shape), np.int8)
+        self.semantic = self._allocate("semantic", shape, np.uint8)
+        self.skeleton = self._allocate("skeleton", shape, np.uint8)
+        self.labels = self._allocate("labels", shape, np.int32)
+
+    def _allocate(self, name: str, shape: Sequence[int], dtype: type) -> np.ndarray:
+        if self._folder is None:
+            return np.zeros(shape, dtype)
+        return np.lib.format.open_memmap(Path(self._folder.name) / f"{name}.npy", mode="w+", dtype=dtype, shape=tuple(shape))
+
+    def store(self, box: Box, maps: Mapping[str, np.ndarray]) -> None:
+        """Keep the maps of a box.
+
+        Args:
+            box: where they lie.
+            maps: ``vector`` (D, *S) in [-1, 1], ``semantic`` and ``skeleton`` (1, *S) in [0, 1].
+        """
+        self.vector[(slice(None), *box.slices)] = np.rint(maps["vector"] * 127).astype(np.int8)
+        for name in ("semantic", "skeleton"):
+            getattr(self, name)[box.slices] = np.rint(maps[name][0] * 255).astype(np.uint8)
+
+    def close(self) -> None:
+        """Remove the files, if there are any."""
+        if self._folder is not None:
+            del self.vector, self.semantic, self.skeleton, self.labels
+            self._folder.cleanup()

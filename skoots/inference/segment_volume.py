@@ -1,0 +1,148 @@
+"""The loop over space: predict tile by tile, label the skeletons, let every voxel follow its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skoots.data.normalize import Intensity
+from skoots.errors import SkootsError
+from skoots.geometry import Box, Tile, tile_volume
+from skoots.inference.maps import Maps
+from skoots.inference.tile_size import choose_core
+from skoots.instances import Decoding, follow_vectors, label_components
+from skoots.models.segmentation_model import SegmentationModel
+from skoots.volumes import Volume, WritableVolume
+
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+DECODED = ("vector", "semantic", "skeleton")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that ``segment_volume`` needs besides the image.
+
+    Args:
+        model: on its device, in any mode.
+        intensity: normalisation of the image.
+        voxel_size: D edge lengths of a voxel.
+        decoding: how maps become instances.
+        device: where the model lies.
+        core: voxels that a tile writes; None chooses.
+        halo: margin of a tile; None takes the model's receptive field, so that tiling changes nothing.
+    """
+
+    model: SegmentationModel
+    intensity: Intensity
+    voxel_size: tuple[float, ...]
+    decoding: Decoding
+    device: torch.device
+    core: tuple[int, ...] | None = None
+    halo: tuple[int, ...] | None = None
+
+    def tiles(self, shape: Sequence[int]) -> list[Tile]:
+        halo = self.halo if self.halo is not None else self.model.receptive_field
+        core = self.core or choose_core(shape, halo, self.model.stride)
+        return tile_volume(shape, core, halo, self.model.stride)
+
+
+def quietly(steps: Iterable[Any], what: str) -> Iterable[Any]:
+    """No progress bar."""
+    return steps
+
+
+def predict_tiles(plan: Plan, image: Volume, progress: Progress = quietly) -> Iterator[tuple[Box, dict[str, np.ndarray]]]:
+    """The maps of one core after the other.
+
+    Args:
+        plan: model and tiling.
+        image: the volume.
+        progress: wraps the tiles.
+
+    Yields:
+        The core's box, and its maps by name, (C, *S) float32.
+    """
+    plan.model.eval()
+    for tile in progress(plan.tiles(image.shape), "predict"):
+        array = plan.intensity.apply(image.read(tile.read).reshape(-1, *tile.read.shape))
+        images = torch.from_numpy(array).unsqueeze(0).to(plan.device)
+        with torch.inference_mode():
+            maps = plan.model.predict(plan.model(images))
+        yield tile.write, {name: _core(values, tile) for name, values in maps.items()}
+
+
+def _core(values: Tensor, tile: Tile) -> np.ndarray:
+    return values[0][(slice(None), *tile.core.slices)].float().cpu().numpy()
+
+
+def segment_volume(
+    plan: Plan,
+    image: Volume,
+    output: WritableVolume,
+    folder: Path,
+    map_outputs: dict[str, WritableVolume] | None = None,
+    progress: Progress = quietly,
+) -> int:
+    """Segment a volume into ``output``; the result does not depend on how it is tiled.
+
+    Args:
+        plan: model, tiling and decoding.
+        image: the volume.
+        output: takes the int32 labels.
+        folder: where intermediate maps of large volumes are kept meanwhile.
+        map_outputs: volumes that take the maps of these names.
+        progress: wraps the loops.
+
+    Returns:
+        How many objects there are.
+
+    Raises:
+        SkootsError: the model lacks one of the three maps that decoding reads.
+    """
+    scale = plan.model.vector_scale
+    maps = Maps(image.shape, folder)
+    try:
+        for box, values in predict_tiles(plan, image, progress):
+            missing = [name for name in DECODED if name not in values]
+            if missing or scale is None:
+                raise SkootsError(f"The model has no {' and no '.join(missing) or 'vector'} map, which decoding needs.")
+            maps.store(box, values)
+            for name, volume in (map_outputs or {}).items():
+                volume.write(box, values[name])
+        return _decode(plan, maps, scale, output, progress)
+    finally:
+        maps.close()
+
+
+def _decode(plan: Plan, maps: Maps, scale: Sequence[float], output: WritableVolume, progress: Progress) -> int:
+    settings = plan.decoding
+    foreground = maps.semantic > settings.semantic_threshold * 255
+    skeletons = label_components(
+        (maps.skeleton > settings.skeleton_threshold * 255) & foreground, settings.min_skeleton
+    )
+    blocks = _slabs(output.shape)
+    sizes = np.zeros(int(skeletons.max(initial=0)) + 1, np.int64)
+    for box in progress(blocks, "assign"):
+        labels = follow_vectors(
+            maps.vector, foreground, skeletons, scale, plan.voxel_size, settings.steps, settings.reach, box
+        )
+        maps.labels[box.slices] = labels
+        sizes += np.bincount(labels.ravel(), minlength=len(sizes))
+    kept = sizes >= max(1, settings.min_size)
+    kept[0] = False
+    final = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    for box in blocks:
+        output.write(box, final[maps.labels[box.slices]])
+    return int(kept.sum())
+
+
+def _slabs(shape: Sequence[int], voxels: int = 8_000_000) -> list[Box]:
+    """The volume in boxes along its first axis: few, so that compressed outputs are written in large pieces."""
+    rest = int(np.prod(shape[1:]))
+    return [tile.write for tile in tile_volume(shape, (max(1, voxels // max(rest, 1)), *shape[1:]))]

@@ -1,0 +1,36 @@
+"""Losses that are a mean over voxels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skoots.models.criteria.base import CRITERIA, Criterion
+
+
+@CRITERIA.register
+class BCE(Criterion):
+    """Binary cross entropy of probabilities, averaged over the voxels that count.
+
+    Args:
+        positive_weight: factor of the voxels whose target is 1, or ``balanced``: as much weight in all as the others.
+    """
+
+    def __init__(self, positive_weight: float | str = 1.0) -> None:
+        super().__init__()
+        if isinstance(positive_weight, str) and positive_weight != "balanced":
+            raise ValueError("positive_weight is a number or 'balanced'")
+        self.positive_weight = positive_weight
+
+    def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        output, target = output.float(), target.float()
+        counts = torch.ones_like(target) if valid is None else valid.to(target).expand_as(target)
+        if self.positive_weight == "balanced":
+            positive = (target * counts).sum()
+            factor = ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, 100)
+        else:
+            factor = target.new_tensor(float(self.positive_weight))
+        weight = counts * (1 + (factor - 1) * target)
+        loss = F.binary_cross_entropy(output, target, reduction="none")
+        return (loss * weight).sum() / weight.sum().clamp(min=1)

@@ -1,0 +1,59 @@
+"""The skeleton head: does a voxel lie near its object's skeleton?"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from skoots.models.criteria.base import Criterion
+from skoots.models.criteria.tversky import Tversky
+from skoots.models.criteria.voxelwise import BCE
+from skoots.models.criteria.weighted_sum import WeightedSum
+from skoots.models.heads.base import HEADS, Head
+from skoots.models.layers import make_conv
+from skoots.models.predictors.base import Predictor
+from skoots.models.predictors.identity import IdentityPredictor
+from skoots.models.targets.base import TargetGenerator
+from skoots.models.targets.skeleton_mask import SkeletonMaskTarget
+from skoots.samples import Batch
+
+
+@HEADS.register
+class SkeletonHead(Head):
+    """One sigmoid map, ``skeleton``: probability of lying within a radius of the own object's skeleton.
+
+    Args:
+        in_channels: channels of the features.
+        spatial_dims: 2 or 3.
+        kernel: edge of the one convolution.
+        target_generator: default ``SkeletonMaskTarget("auto")``.
+        predictor: default ``IdentityPredictor``.
+        criterion: default ``Tversky(0.5, 0.5)`` plus ``BCE``, which gives empty crops a gradient.
+        weight: factor in the total loss.
+        start_epoch: first epoch in which it counts.
+    """
+
+    out_channels = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        spatial_dims: int = 3,
+        kernel: int = 3,
+        target_generator: TargetGenerator | None = None,
+        predictor: Predictor | None = None,
+        criterion: Criterion | None = None,
+        weight: float = 1.0,
+        start_epoch: int = 1,
+    ) -> None:
+        super().__init__(
+            target_generator or SkeletonMaskTarget(), predictor or IdentityPredictor(),
+            criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]), weight, start_epoch,
+        )
+        self.conv = make_conv(spatial_dims, in_channels, 1, (kernel,) * spatial_dims)
+        self.receptive_field = (kernel // 2,) * spatial_dims
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return {"skeleton": self.conv(features).sigmoid()}
+
+    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+        return self.criterion(outputs["skeleton"], targets["skeleton"], batch.valid.unsqueeze(1))

@@ -1,0 +1,45 @@
+"""Layers for any number of spatial dimensions, and normalisation that does not depend on what else is in a tile."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["batch", "layer"]
+
+CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+class ChannelLayerNorm(nn.Module):
+    """LayerNorm over channels alone (Ba et al. 2016; as in ConvNeXt), the same in training and inference.
+
+    Args:
+        channels: C.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, *S) to the same shape."""
+        centred = features - features.mean(1, keepdim=True)
+        scaled = centred * torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
+        shape = (1, -1, *(1,) * (features.ndim - 2))
+        return scaled * self.weight.view(shape) + self.bias.view(shape)
+
+
+def make_norm(kind: Norm, spatial_dims: int, channels: int) -> nn.Module:
+    """A normalisation layer by name: ``batch`` (fast, fixed in eval mode) or ``layer`` (over channels)."""
+    return BATCH_NORM[spatial_dims](channels) if kind == "batch" else ChannelLayerNorm(channels)
+
+
+def make_conv(spatial_dims: int, inputs: int, outputs: int, kernel: tuple[int, ...], bias: bool = True) -> nn.Module:
+    """A convolution that keeps the shape; odd kernels."""
+    return CONV[spatial_dims](inputs, outputs, kernel, padding=tuple(k // 2 for k in kernel), bias=bias)

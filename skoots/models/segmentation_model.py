@@ -1,0 +1,124 @@
+"""Backbone, neck and heads as one model that speaks in named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skoots.models.backbones.base import Backbone
+from skoots.models.heads.base import Head
+from skoots.models.necks.base import Neck
+from skoots.samples import Batch
+
+Outputs = dict[str, dict[str, Tensor]]
+
+
+class SegmentationModel(nn.Module):
+    """``model(images) -> {head: {output: tensor}}``.
+
+    Args:
+        backbone: from images to features.
+        heads: by name; the name is the key of outputs, losses and weights.
+        neck: between the two, or None.
+        freeze_bn_stats: batch norms of the backbone keep their running statistics in training.
+        freeze_bn_weights: batch norms of the backbone keep their weights.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, Head],
+        neck: Neck | None = None,
+        freeze_bn_stats: bool = False,
+        freeze_bn_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.heads = nn.ModuleDict(heads)
+        self.freeze_bn_stats = freeze_bn_stats
+        if freeze_bn_weights:
+            for layer in self._backbone_batch_norms():
+                for parameter in layer.parameters():
+                    parameter.requires_grad_(False)
+
+    def _backbone_batch_norms(self) -> list[nn.Module]:
+        return [m for m in self.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def train(self, mode: bool = True) -> SegmentationModel:
+        """Training or evaluation mode; frozen statistics stay frozen."""
+        super().train(mode)
+        if self.freeze_bn_stats:
+            for layer in self._backbone_batch_norms():
+                layer.eval()
+        return self
+
+    @property
+    def spatial_dims(self) -> int:
+        return self.backbone.spatial_dims
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """D integers that must divide the shape the backbone sees; ``forward`` pads to them."""
+        return self.backbone.stride
+
+    @property
+    def receptive_field(self) -> tuple[int, ...]:
+        """D voxels on either side that an output voxel depends on: the halo that makes tiling exact."""
+        none = (0,) * self.spatial_dims
+        neck = self.neck.receptive_field if self.neck is not None else none
+        heads = [getattr(head, "receptive_field", none) for head in self.heads.values()]
+        return tuple(b + n + max(h) for b, n, h in zip(self.backbone.receptive_field, neck, zip(*heads)))
+
+    @property
+    def vector_scale(self) -> tuple[float, ...] | None:
+        """D voxels that a vector of length 1 spans; None without a vector head."""
+        for head in self.heads.values():
+            if isinstance(getattr(head, "scale", None), Tensor):
+                return tuple(head.scale.tolist())
+        return None
+
+    def forward(self, images: Tensor) -> Outputs:
+        """(B, C, *S) images of any shape to outputs of the same *S."""
+        shape = images.shape[2:]
+        features = self.backbone(pad_to_multiple(images, self.stride))
+        if self.neck is not None:
+            features = self.neck(features)
+        features = features[(..., *(slice(0, n) for n in shape))]
+        return {name: head(features) for name, head in self.heads.items()}
+
+    def targets(self, batch: Batch) -> Outputs:
+        """What each head should output for this batch."""
+        return {name: head.targets(batch) for name, head in self.heads.items()}
+
+    def loss(
+        self, outputs: Outputs, targets: Outputs, batch: Batch, epoch: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total, and each head's loss before its weight.
+
+        Heads whose ``start_epoch`` has not come are reported but do not count.
+        """
+        parts = {name: head.loss(outputs[name], targets[name], batch, epoch) for name, head in self.heads.items()}
+        counted = [head.weight * parts[name] for name, head in self.heads.items() if epoch >= head.start_epoch]
+        total = torch.stack(counted).sum() if counted else torch.stack(list(parts.values())).sum() * 0
+        return total, parts
+
+    def predict(self, outputs: Outputs) -> dict[str, Tensor]:
+        """The maps of all heads by map name."""
+        return {key: value for name, head in self.heads.items() for key, value in head.predict(outputs[name]).items()}
+
+
+def pad_to_multiple(images: Tensor, multiple: tuple[int, ...]) -> Tensor:
+    """Pad the end of each axis by repeating the border, so that the shape is divisible.
+
+    Args:
+        images: (B, C, *S).
+        multiple: D integers.
+    """
+    missing = [-n % m for n, m in zip(images.shape[2:], multiple)]
+    if not any(missing):
+        return images
+    return F.pad(images, [p for m in reversed(missing) for p in (0, m)], mode="replicate")

@@ -1,0 +1,27 @@
+"""Target of the skeleton head."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from skoots.models.targets.base import TARGET_GENERATORS, TargetGenerator
+from skoots.samples import Batch
+from skoots.skeletons.mask import skeleton_mask
+
+
+@TARGET_GENERATORS.register
+class SkeletonMaskTarget(TargetGenerator):
+    """``skeleton``: 1 within ``radius`` of the own skeleton, with a gap between the masks of different objects.
+
+    Args:
+        radius: in units of the finest voxel axis; ``auto`` follows each object (half its inscribed radius).
+    """
+
+    def __init__(self, radius: float | Literal["auto"] = "auto") -> None:
+        self.radius = radius
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        mask = skeleton_mask(batch.labels, batch.offset, batch.inscribed, batch.voxel_size, self.radius)
+        return {"skeleton": mask.unsqueeze(1).to(batch.images.dtype)}

@@ -1,0 +1,225 @@
+"""From labels to skeletons: each object thinned inside its own bounding box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import fastremap
+import numba
+import numpy as np
+from scipy import ndimage
+
+from skoots.errors import SkootsError
+from skoots.geometry import relative_spacing
+
+Algorithm = Literal["thinning", "kimimaro"]
+
+
+@dataclass(frozen=True)
+class Skeletons:
+    """Skeleton points of many objects, packed one object after the other (CSR).
+
+    Args:
+        ids: (N,) int64 object ids, ascending.
+        starts: (N + 1,) int64; the points of object ``i`` are ``points[starts[i]:starts[i + 1]]``.
+        points: (P, D) float32 voxel coordinates in array order (z, y, x); integers until augmented.
+        inscribed: (N,) float32 inscribed radius of each object in units of the finest voxel axis.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    points: np.ndarray
+    inscribed: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, object_id: int) -> np.ndarray:
+        """(n, D) points of one object, none if it is unknown."""
+        i = int(np.searchsorted(self.ids, object_id))
+        if i == len(self.ids) or self.ids[i] != object_id:
+            return self.points[:0]
+        return self.points[self.starts[i] : self.starts[i + 1]]
+
+    def as_dict(self) -> dict[int, np.ndarray]:
+        """``{id: (n, D) points}``."""
+        return {int(k): self.of(int(k)) for k in self.ids}
+
+    def select(self, ids: np.ndarray) -> Skeletons:
+        """Those of the given objects (ascending ids) that have a skeleton."""
+        rows = np.flatnonzero(np.isin(self.ids, ids))
+        counts = (self.starts[1:] - self.starts[:-1])[rows]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        within = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
+        return Skeletons(
+            self.ids[rows], starts, self.points[np.repeat(self.starts[rows], counts) + within], self.inscribed[rows]
+        )
+
+    @classmethod
+    def pack(cls, points: Mapping[int, np.ndarray], ndim: int, inscribed: Mapping[int, float] | None = None) -> Skeletons:
+        """From ``{id: (n, D) points}``."""
+        ids = np.array(sorted(points), np.int64)
+        counts = [len(points[int(k)]) for k in ids]
+        packed = np.concatenate([np.asarray(points[int(k)], np.float32).reshape(-1, ndim) for k in ids] or [
+            np.zeros((0, ndim), np.float32)
+        ])
+        radii = np.array([1.0 if inscribed is None else inscribed[int(k)] for k in ids], np.float32)
+        return cls(ids, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), packed, radii)
+
+
+def skeletonize(
+    labels: np.ndarray,
+    voxel_size: Sequence[float] | None = None,
+    algorithm: Algorithm = "thinning",
+    threads: int = 1,
+) -> Skeletons:
+    """Skeleton points of every object of a label array.
+
+    Every point is a voxel of its own object, and the points of an object are connected over corners. Of an object in
+    several pieces the largest one is thinned: the vectors of the others lead there, so that one object keeps one skeleton.
+
+    Args:
+        labels: (*S) integer ids, 0 = background.
+        voxel_size: D edge lengths of a voxel; thick sections are subdivided before thinning. None means isotropic.
+        algorithm: ``thinning`` (Lee, Kashyap & Chu 1994, as in scikit-image) or ``kimimaro`` (TEASAR, Sato et al. 2000;
+            needs the extra of that name).
+        threads: objects are shared among so many threads.
+
+    Raises:
+        SkootsError: kimimaro is asked for and not installed.
+    """
+    voxel_size = tuple(voxel_size) if voxel_size is not None else (1.0,) * labels.ndim
+    compact, original = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
+    ids = {int(new): int(old) for old, new in original.items() if new != 0}
+    boxes = ndimage.find_objects(compact)
+    trace = _trace_kimimaro if algorithm == "kimimaro" else _trace_thinning
+
+    def one(new: int) -> tuple[np.ndarray, float]:
+        box = boxes[new - 1]
+        mask = _largest_piece(compact[box] == new)
+        points = trace(mask, voxel_size)
+        radius = _inscribed_radius(mask, points, voxel_size)
+        return points + np.array([s.start for s in box]), radius
+
+    order = sorted(ids)
+    if threads > 1 and len(order) > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            traced = list(pool.map(one, order))
+    else:
+        traced = [one(new) for new in order]
+    return Skeletons.pack(
+        {ids[new]: points for new, (points, _) in zip(order, traced)},
+        labels.ndim,
+        {ids[new]: radius for new, (_, radius) in zip(order, traced)},
+    )
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    if mask.size < 3:
+        return mask
+    pieces, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    if count <= 1:
+        return mask
+    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+
+
+def _trace_thinning(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
+    """(n, D) int voxels of the medial curve of one object."""
+    if mask.sum() == 1:
+        return np.argwhere(mask)
+    filled = ndimage.binary_fill_holes(mask)
+    points = _thin(filled, voxel_size)
+    # A cavity turns the medial curve into a shell around it, so pinholes are filled, if the curve stays inside all the same.
+    if filled.sum() != mask.sum() and not (len(points) and mask[tuple(points.T)].all()):
+        points = _thin(mask, voxel_size)
+    return points if len(points) else _medoid(mask)
+
+
+def _thin(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
+    from skimage.morphology import skeletonize as thin
+
+    # Thinning peels one voxel a round, so voxels are first cut into near-cubes; cutting keeps both shape and connectivity.
+    cuts = [max(1, round(s)) for s in relative_spacing(voxel_size)]
+    for axis, n in enumerate(cuts):
+        mask = mask.repeat(n, axis) if n > 1 else mask
+    curve = thin(np.pad(mask, 1), method="lee")
+    points = (np.argwhere(curve) - 1) // cuts
+    return np.unique(points, axis=0) if max(cuts) > 1 else points
+
+
+def _medoid(mask: np.ndarray) -> np.ndarray:
+    """The voxel of the object that is nearest to its mean, as (1, D)."""
+    voxels = np.argwhere(mask)
+    return voxels[[np.argmin(((voxels - voxels.mean(0)) ** 2).sum(1))]]
+
+
+def _trace_kimimaro(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
+    try:
+        import kimimaro
+    except ImportError as error:
+        raise SkootsError("skeleton algorithm 'kimimaro' needs the package: pip install 'skoots[kimimaro]'.") from error
+    volume = np.asfortranarray(mask.reshape((1,) * (3 - mask.ndim) + mask.shape).astype(np.uint8))
+    spacing = (1.0,) * (3 - mask.ndim) + relative_spacing(voxel_size)
+    found = kimimaro.skeletonize(
+        volume, anisotropy=spacing, dust_threshold=0, progress=False, parallel=1, fix_borders=False,
+        teasar_params={"scale": 1.5, "const": 5},
+    )
+    if 1 not in found:
+        return _trace_thinning(mask, voxel_size)
+    points = np.unique(np.rint(found[1].vertices / np.array(spacing)).astype(np.int64), axis=0)[:, 3 - mask.ndim :]
+    return points[mask[tuple(points.T)]]
+
+
+def _inscribed_radius(mask: np.ndarray, points: np.ndarray, voxel_size: tuple[float, ...], most: int = 256) -> float:
+    """Radius of the largest ball inside the object that is centred on its skeleton, in finest voxels."""
+    padded = np.pad(mask, 1)
+    rim = ndimage.binary_dilation(padded, np.ones((3,) * mask.ndim)) & ~padded
+    outside = np.argwhere(rim).astype(np.float32) - 1
+    centres = points[:: -(-len(points) // most)].astype(np.float32)
+    return float(_largest_clearance(centres, outside, np.array(relative_spacing(voxel_size), np.float32)))
+
+
+def inscribed_radii(
+    labels: np.ndarray, points: Mapping[int, np.ndarray], voxel_size: Sequence[float]
+) -> dict[int, float]:
+    """Inscribed radius of each object about skeleton points that came from elsewhere.
+
+    Args:
+        labels: (*S) integer ids.
+        points: id to (n, D) integer voxels.
+        voxel_size: D edge lengths of a voxel.
+
+    Returns:
+        id to radius in finest voxels.
+    """
+    compact, original = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
+    boxes = ndimage.find_objects(compact)
+    radii = {}
+    for old, new in original.items():
+        if new != 0 and int(old) in points:
+            box = boxes[new - 1]
+            start = np.array([s.start for s in box])
+            radii[int(old)] = _inscribed_radius(compact[box] == new, points[int(old)] - start, tuple(voxel_size))
+    return radii
+
+
+@numba.njit(cache=True, nogil=True)
+def _largest_clearance(centres, outside, spacing):  # type: ignore[no-untyped-def]
+    largest = 0.0
+    for i in range(centres.shape[0]):
+        nearest = np.inf
+        for j in range(outside.shape[0]):
+            d2 = 0.0
+            for k in range(centres.shape[1]):
+                d = (centres[i, k] - outside[j, k]) * spacing[k]
+                d2 += d * d
+            if d2 < nearest:
+                nearest = d2
+                if nearest <= largest:
+                    break
+        if nearest > largest:
+            largest = nearest
+    return np.sqrt(largest)

@@ -1,0 +1,113 @@
+"""What watches the training loop. The loop calls these moments by name, in this order::
+
+    fit_start
+        epoch_start
+            step_end            after every step
+        epoch_end               with all that was measured
+    fit_end                     also after an error or Ctrl-C
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from skoots.loggers.base import Logger
+
+if TYPE_CHECKING:
+    from skoots.training.runner import TrainingRunner
+
+log = logging.getLogger("skoots")
+
+
+class Observer:
+    """Does nothing; override the moments that matter."""
+
+    def fit_start(self, runner: TrainingRunner) -> None: ...
+
+    def epoch_start(self, runner: TrainingRunner, epoch: int) -> None: ...
+
+    def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
+        """``losses`` are tensors that may still be computed; read them at intervals only."""
+
+    def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None: ...
+
+    def fit_end(self, runner: TrainingRunner) -> None: ...
+
+
+class LoggerObserver(Observer):
+    """Hands what an epoch measured to loggers.
+
+    Args:
+        loggers: CSV and whatever else.
+        config: the resolved config, as plain values.
+    """
+
+    def __init__(self, loggers: Sequence[Logger], config: Mapping[str, object]) -> None:
+        self.loggers, self.config = list(loggers), config
+
+    def fit_start(self, runner: TrainingRunner) -> None:
+        for logger in self.loggers:
+            logger.start(self.config)
+
+    def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
+        for logger in self.loggers:
+            logger.scalars(measured, epoch)
+
+    def fit_end(self, runner: TrainingRunner) -> None:
+        for logger in self.loggers:
+            logger.close()
+
+
+class ProgressObserver(Observer):
+    """One bar over all steps, and a line for every epoch that was validated.
+
+    Args:
+        every: steps between updates of the numbers beside the bar.
+        show: whether to draw the bar; lines are logged in any case.
+    """
+
+    def __init__(self, every: int = 10, show: bool = True) -> None:
+        self.every, self.show = every, show
+        self.bar: tqdm | None = None
+
+    def fit_start(self, runner: TrainingRunner) -> None:
+        if self.show:
+            steps = len(runner.loader)
+            self.bar = tqdm(
+                total=runner.epochs * steps, initial=runner.epoch * steps, unit="step", desc="train",
+                dynamic_ncols=True, smoothing=0.05,
+            )
+
+    def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
+        if self.bar is None:
+            return
+        self.bar.update()
+        if self.bar.n % self.every == 0:
+            self.bar.set_postfix_str(
+                f"epoch {runner.epoch + 1}/{runner.epochs} loss {float(losses['loss']):.3f} lr {runner.learning_rate:.1e}"
+            )
+
+    def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
+        if "test.loss" in measured or epoch == runner.epochs:
+            log.info(_epoch_line(runner, epoch, measured))
+
+    def fit_end(self, runner: TrainingRunner) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _epoch_line(runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> str:
+    losses = " ".join(
+        f"{name.removeprefix('train.loss.')} {value:.3f}"
+        for name, value in measured.items() if name.startswith("train.loss.")
+    )
+    line = f"epoch {epoch}/{runner.epochs}: loss {measured['train.loss']:.3f} ({losses})"
+    shown = [name for name in ("test.loss", "test.F1", "test.AP50", runner.key_metric) if name in measured]
+    if shown:
+        line += " | " + ", ".join(f"{name} {measured[name]:.3f}" for name in dict.fromkeys(shown))
+    return line + (" (best)" if runner.best is not None and runner.best["epoch"] == epoch else "")

@@ -1,0 +1,208 @@
+"""Data sets in HDF5 files, named ``file.h5:/dataset``. The h5py package is an extra."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skoots.errors import VolumeError
+from skoots.registry import near_misses
+from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.layout import Layout, layout_of, named_axes
+from skoots.volumes.output import Unfinished
+from skoots.volumes.units import convert, plain_unit
+
+_NAME = re.compile(r"^(?P<file>.*\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?$", re.IGNORECASE | re.DOTALL)
+# attributes that hold edge lengths in z y x: ours, ilastik's and PlantSeg's, CREMI's
+_SIZE_ATTRIBUTES = ("voxel_size", "element_size_um", "resolution", "spacing")
+
+
+def split_name(path: str) -> tuple[str, str | None] | None:
+    """File and data set of ``file.h5:/dataset``, or None if the path is not of this kind."""
+    match = _NAME.match(path)
+    if match is None:
+        return None
+    dataset = (match["dataset"] or "").strip("/")
+    return match["file"], dataset or None
+
+
+def _h5py(path: str) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise VolumeError(f"{path} is an HDF5 file, which needs h5py: pip install 'skoots[hdf5]'.") from error
+    return h5py
+
+
+class HDF5Volume(Volume):
+    """A data set of an HDF5 file, which is open only while it is read: processes and threads may share it.
+
+    Args:
+        path: ``file.h5:/dataset``, or ``file.h5`` if it has one data set.
+        axes: its axes, where the dimension labels are wrong or missing.
+        voxel_size: edge lengths that win over those of the file.
+
+    Raises:
+        VolumeError: h5py is missing, or the file is damaged, or which data set is meant is not clear.
+    """
+
+    def __init__(self, path: str, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> None:
+        self._h5py = _h5py(path)
+        file, dataset = split_name(path) or (path, None)
+        if Path(file).stat().st_size == 0:
+            raise VolumeError(f"{file} is empty (0 bytes); write or copy it again.")
+        self._file = file
+        with self._opened() as root:
+            self._dataset = _find_dataset(self._h5py, file, root, dataset)
+            array = root[self._dataset]
+            names = [dimension.label for dimension in array.dims]
+            layout = layout_of(path, array.shape, named_axes(names, array.shape), axes)
+            lengths, unit = _voxel_size(dict(array.attrs), layout)
+            dtype = array.dtype
+        super().__init__(path, layout, dtype, lengths, unit, axes, voxel_size)
+
+    def _opened(self) -> Any:
+        try:
+            return self._h5py.File(self._file, "r")
+        except OSError as error:
+            raise VolumeError(
+                f"{self._file} is truncated or no HDF5 file ({error}); write or copy it again."
+            ) from error
+
+    def _read(self, index: tuple[slice, ...]) -> np.ndarray:
+        with self._opened() as root:
+            try:
+                return np.asarray(root[self._dataset][index])
+            except OSError as error:
+                raise VolumeError(
+                    f"{self.path} cannot be read ({error}); the file is damaged. Write it again."
+                ) from error
+
+
+def _find_dataset(h5py: Any, file: str, root: Any, dataset: str | None) -> str:
+    found: list[str] = []
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "biuf":
+            found.append(name)
+
+    root.visititems(collect)
+    listing = ", ".join(f"/{name}" for name in found) or "none that is an image"
+    if dataset is None:
+        if len(found) == 1:
+            return found[0]
+        raise VolumeError(
+            f"{file} has {len(found)} data sets ({listing}); name one, as in {file}:/{(found or ['raw'])[0]}."
+        )
+    if isinstance(root.get(dataset), h5py.Dataset):
+        return dataset
+    close = near_misses(dataset, found)
+    hint = f"Did you mean /{close[0]}?" if close else f"It has: {listing}."
+    raise VolumeError(f"{file} has no data set /{dataset}. {hint}")
+
+
+def _voxel_size(attributes: dict[str, Any], layout: Layout) -> tuple[list[float] | None, str | None]:
+    for name in _SIZE_ATTRIBUTES:
+        values = np.ravel(attributes.get(name, ()))
+        if len(values) >= len(layout.shape) and values.dtype.kind in "iuf":
+            unit = (
+                "um"
+                if name == "element_size_um"
+                else plain_unit(_text(attributes.get("unit", attributes.get("units"))))
+            )
+            return [float(value) for value in values[-len(layout.shape) :]], unit
+    return None, None
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+class HDF5Output(WritableVolume):
+    """A data set written by box, in a new file or beside what an existing one holds.
+
+    The work goes on in a copy of the file: if it is cut short, the other data sets are as they were.
+
+    Args:
+        name: ``file.h5:/dataset``; without a data set it is ``/volume``.
+        layout: axes, channels first.
+        dtype: type of the voxels.
+        voxel_size: edge lengths, or None.
+        unit: their unit, or None.
+        chunks: shape of a chunk in stored axes, or None for h5py's choice.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layout: Layout,
+        dtype: np.dtype,
+        voxel_size: Sequence[float] | None,
+        unit: str | None,
+        chunks: tuple[int, ...] | None,
+    ) -> None:
+        super().__init__(name, layout, dtype, voxel_size, unit)
+        file, dataset = split_name(name) or (name, None)
+        h5py = _h5py(name)
+        # only the data set is new, and whether it may replace one has been asked
+        self._target = Unfinished(Path(file), overwrite=True)
+        if Path(file).exists():
+            shutil.copyfile(file, self._target.temporary)
+        self._root: Any = h5py.File(self._target.temporary, "a")
+        inner = dataset or "volume"
+        if inner in self._root:
+            del self._root[inner]
+        self._array = self._root.create_dataset(
+            inner, shape=layout.stored_shape, dtype=self.dtype, chunks=chunks or True, compression="gzip"
+        )
+        for dimension, axis in zip(self._array.dims, layout.axes):
+            dimension.label = axis
+        self._array.attrs.update(_size_attributes(self.voxel_size, unit))
+
+    def _read(self, index: tuple[slice, ...]) -> np.ndarray:
+        return np.asarray(self._array[index])
+
+    def _write(self, index: tuple[slice, ...], array: np.ndarray) -> None:
+        self._array[index] = array
+
+    def close(self) -> None:
+        if self._root is not None:
+            self._root.close()
+            self._root = None
+            self._target.commit()
+
+    def discard(self) -> None:
+        if self._root is not None:
+            self._root.close()
+            self._root = None
+        self._target.discard()
+
+
+def _size_attributes(voxel_size: Sequence[float] | None, unit: str | None) -> dict[str, Any]:
+    if voxel_size is None:
+        return {}
+    attributes: dict[str, Any] = {"voxel_size": list(voxel_size)} | ({} if unit is None else {"unit": unit})
+    micrometres = [convert(length, unit, "um") for length in voxel_size]
+    if None not in micrometres and unit is not None:
+        attributes["element_size_um"] = micrometres
+    return attributes
+
+
+def dataset_exists(name: str) -> bool:
+    """Whether the data set of ``file.h5:/dataset`` is there; without a data set, whether the file is."""
+    file, dataset = split_name(name) or (name, None)
+    h5py = _h5py(name)  # asked first, so that a missing h5py is said before the work
+    if not Path(file).exists():
+        return False
+    if dataset is None:
+        return True
+    try:
+        with h5py.File(file, "r") as root:
+            return dataset in root
+    except OSError as error:
+        raise VolumeError(f"{file} is there and is no HDF5 file ({error}); choose another path.") from error

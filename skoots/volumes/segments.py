@@ -1,0 +1,51 @@
+"""A small memory of decoded pieces of files, shared by all volumes of a process."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+CACHE_BYTES = 256 * 2**20
+
+
+class SegmentCache:
+    """Least recently used arrays, up to a number of bytes.
+
+    One memory for all volumes, not one each: hundreds of training volumes times the workers would add up.
+
+    Args:
+        limit: bytes kept at most; a larger array is handed out and not kept.
+    """
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self.limit = limit
+        self.size = 0
+        self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        self._owners = itertools.count()
+
+    def owner(self) -> int:
+        """A number that no other volume of this process has; begin keys with it."""
+        return next(self._owners)
+
+    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of a key, made where it is not kept. It is shared: do not change it."""
+        with self._lock:
+            if key in self._arrays:
+                self._arrays.move_to_end(key)
+                return self._arrays[key]
+        array = make()  # outside the lock: threads decode side by side
+        with self._lock:
+            if key not in self._arrays and array.nbytes <= self.limit:
+                self._arrays[key] = array
+                self.size += array.nbytes
+                while self.size > self.limit:
+                    self.size -= self._arrays.popitem(last=False)[1].nbytes
+        return array
+
+
+SEGMENTS = SegmentCache()

@@ -1,0 +1,194 @@
+"""TIFF, OME-TIFF and ImageJ stacks: memory-mapped where uncompressed, else decoded piece by piece."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from skoots.errors import VolumeError
+from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.layout import Layout, layout_of
+from skoots.volumes.output import Unfinished
+from skoots.volumes.tiff_metadata import voxel_size_of
+from skoots.volumes.tiff_pages import PageReader
+from skoots.volumes.tiff_structure import check_page_chain, check_segments
+from skoots.volumes.units import OME_UNITS, convert
+
+# a little below 4 GiB, as offsets must reach the page directories behind the pixels too
+BIGTIFF_BYTES = 2**32 - 2**25
+_OME_TYPES = {"int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64"}
+
+
+class TiffVolume(Volume):
+    """An image in a TIFF file; of several images in one file the first, of a pyramid the finest level.
+
+    Args:
+        path: the file.
+        axes: axes in the order of the file, where its metadata are wrong or missing, e.g. ``zcyx``.
+        voxel_size: edge lengths that win over those of the file.
+
+    Raises:
+        VolumeError: the file is empty, truncated, no TIFF, or holds no single image.
+    """
+
+    def __init__(self, path: str, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> None:
+        check_page_chain(path)
+        try:
+            with tifffile.TiffFile(path) as tif:
+                series = _only_series(path, tif)
+                layout = layout_of(path, series.shape, series.axes, axes)
+                lengths, unit = voxel_size_of(tif, len(layout.shape))
+                self._part = _reader(path, tif, series)
+                dtype = np.dtype(series.dtype)
+        except (tifffile.TiffFileError, ValueError, LookupError, OSError, struct.error) as error:
+            raise VolumeError(f"{path} cannot be read as a TIFF image: {error}. Write it again.") from error
+        super().__init__(path, layout, dtype, lengths, unit, axes, voxel_size)
+
+    def _read(self, index: tuple[slice, ...]) -> np.ndarray:
+        return self._part(index)
+
+
+def _only_series(path: str, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    if not tif.series:
+        raise VolumeError(f"{path} is a TIFF file without an image; write it again.")
+    first, others = tif.series[0], tif.series[1:]
+    if first.dtype is None or math.prod(first.shape) == 0:
+        raise VolumeError(f"{path} holds no voxels.")
+    # a smaller one beside it is a thumbnail or a slide's label
+    if any(math.prod(series.shape) >= math.prod(first.shape) for series in others):
+        raise VolumeError(
+            f"{path} holds {len(tif.series)} separate images; save the one to use as a file of its own."
+        )
+    return first
+
+
+def _reader(
+    path: str, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> Callable[[tuple[slice, ...]], np.ndarray]:
+    """What gives a part of the series once the file is closed."""
+    offset, dtype = series.dataoffset, np.dtype(series.dtype)
+    if offset is not None and not series.is_multifile:
+        check_segments(path, os.path.getsize(path), [(offset, math.prod(series.shape) * dtype.itemsize)])
+        mapped = np.memmap(path, dtype.newbyteorder(tif.byteorder), "r", offset, tuple(series.shape))
+        return lambda index: np.array(mapped[index])
+    pages = PageReader(path, series)
+    for file, segments in pages.segments().items():
+        check_segments(file, os.path.getsize(file), segments)
+    return pages.read
+
+
+class TiffOutput(WritableVolume):
+    """An uncompressed TIFF file, memory-mapped, so that it can be written by box.
+
+    Args:
+        target: the file to become.
+        layout: axes, channels first.
+        dtype: type of the voxels.
+        voxel_size: edge lengths, or None.
+        unit: their unit, or None.
+    """
+
+    def __init__(
+        self,
+        target: Unfinished,
+        layout: Layout,
+        dtype: np.dtype,
+        voxel_size: Sequence[float] | None,
+        unit: str | None,
+    ) -> None:
+        super().__init__(str(target.path), layout, dtype, voxel_size, unit)
+        self._target = target
+        described = tiff_arguments(layout, self.dtype, self.voxel_size, unit)
+        self._array: np.ndarray | None = tifffile.memmap(
+            str(target.temporary), shape=layout.stored_shape, dtype=self.dtype, **described
+        )
+
+    @property
+    def _open_array(self) -> np.ndarray:
+        if self._array is None:
+            raise ValueError(f"{self.path} has been closed")
+        return self._array
+
+    def _read(self, index: tuple[slice, ...]) -> np.ndarray:
+        return np.array(self._open_array[index])
+
+    def _write(self, index: tuple[slice, ...], array: np.ndarray) -> None:
+        self._open_array[index] = array
+
+    def close(self) -> None:
+        if isinstance(self._array, np.memmap):
+            self._array.flush()
+            self._array = None  # some systems do not rename a file that is mapped
+            self._target.commit()
+
+    def discard(self) -> None:
+        self._array = None
+        self._target.discard()
+
+
+def write_compressed(
+    target: Unfinished,
+    array: np.ndarray,
+    layout: Layout,
+    voxel_size: Sequence[float] | None,
+    unit: str | None,
+) -> None:
+    """Write a whole array as a TIFF file compressed with zlib.
+
+    Args:
+        target: the file to become.
+        array: (*S) or (C, *S).
+        layout: axes, channels first.
+        voxel_size: edge lengths, or None.
+        unit: their unit, or None.
+    """
+    described = tiff_arguments(layout, array.dtype, voxel_size, unit)
+    with target:
+        tifffile.imwrite(str(target.temporary), np.ascontiguousarray(array), compression="zlib", **described)
+
+
+def tiff_arguments(
+    layout: Layout, dtype: np.dtype, voxel_size: Sequence[float] | None, unit: str | None
+) -> dict[str, Any]:
+    """Arguments of ``tifffile.imwrite`` that keep axes and voxel size.
+
+    OME-XML, which Fiji, napari and QuPath understand; tifffile's JSON where OME-TIFF has no such type (64-bit
+    integers, half precision) or its readers would drop an axis of length one.
+    """
+    axes = layout.axes.upper()
+    keeps_axes = 1 not in layout.stored_shape[: len(axes) - 2]
+    metadata: dict[str, Any] = {"axes": axes}
+    arguments: dict[str, Any] = {
+        "photometric": "minisblack",
+        "metadata": metadata,
+        "bigtiff": math.prod(layout.stored_shape) * dtype.itemsize > BIGTIFF_BYTES,
+    }
+    if dtype.name in _OME_TYPES and keeps_axes:
+        arguments["ome"] = True
+        for axis, length in zip("ZYX"[-len(layout.shape) :], voxel_size or ()):
+            metadata[f"PhysicalSize{axis}"] = float(length)
+            metadata[f"PhysicalSize{axis}Unit"] = _ome_unit(unit)
+    elif voxel_size is not None:
+        metadata["spacing"] = [float(length) for length in voxel_size]
+        metadata.update({} if unit is None else {"unit": unit})
+    if voxel_size is not None:
+        arguments.update(_resolution_tags(voxel_size, unit))
+    return arguments
+
+
+def _ome_unit(unit: str | None) -> str:
+    return "reference frame" if unit is None else "pixel" if unit == "px" else OME_UNITS.get(unit, unit)
+
+
+def _resolution_tags(voxel_size: Sequence[float], unit: str | None) -> dict[str, Any]:
+    """For programs that read nothing but the resolution tags."""
+    y, x = (convert(length, unit, "cm") for length in voxel_size[-2:])
+    if x is None or y is None or not all(1e-3 < 1 / length < 2**31 for length in (x, y)):
+        return {}
+    return {"resolution": (1 / x, 1 / y), "resolutionunit": "CENTIMETER"}

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from skoots.config import load_config
+from skoots.errors import ConfigError
+
+
+def said(source: dict[str, Any]) -> list[str]:
+    """The faults of a config."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(source)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def runner(**keys: Any) -> dict[str, Any]:
+    return {"runner": keys}
+
+
+def head(**keys: Any) -> dict[str, Any]:
+    return {"model": {"heads": {"vector": {"type": "VectorHead", **keys}}}}
+
+
+def test_arguments_of_a_head() -> None:
+    assert said(head(scal=3, kernel="3", weight=True, sigma_decay=[[0.5, 10], [1, "x"]], scale=[1, "a"])) == [
+        "model.heads.vector.scal: unknown key of VectorHead. Did you mean scale?",
+        'model.heads.vector.kernel: is "3", must be an integer.',
+        "model.heads.vector.weight: is true, must be a number.",
+        'model.heads.vector.sigma_decay: is [[0.5, 10], [1, "x"]], '
+        "must be a list of lists of 2 numbers or integers.",
+        'model.heads.vector.scale: is [1, "a"], must be a number or a list of numbers or text.',
+    ]
+    heads = load_config(head(scale=5, sigma=[1, 2, 3], weight=2, kernel=1)).model.heads
+    assert heads["vector"] == {"type": "VectorHead", "scale": 5, "sigma": [1, 2, 3], "weight": 2, "kernel": 1}
+
+
+def test_params_mean_the_same_and_paths_follow_the_spelling() -> None:
+    assert said(head(params={"scal": 3}))[0].startswith("model.heads.vector.params.scal: unknown key")
+    assert said(head(params={"weight": 3}, weight=2)) == [
+        "model.heads.vector.params.weight: is given twice, also as model.heads.vector.weight. "
+        "Keep one of the two.",
+    ]
+    assert said(head(params=[1]))[0].startswith("model.heads.vector: has params that are no mapping")
+
+
+def test_empty_arguments_take_the_default() -> None:
+    config = load_config(head(sigma=None, criterion=None, voxel_size=None, params={"kernel": None}))
+    assert config.model.heads["vector"] == {"type": "VectorHead", "voxel_size": None, "params": {}}
+
+
+def test_parts_of_a_head_are_checked_whatever_the_head() -> None:
+    parts = {
+        "criterion": {"type": "Tverski"},
+        "predictor": {"type": "IdentityPredictor", "x": 1},
+        "target_generator": 5,
+    }
+    known = said(head(**parts))
+    assert known == [
+        "model.heads.vector.target_generator: must be a part, is 5. "
+        "Write its name, or {type: Name, ...arguments}.",
+        "model.heads.vector.predictor.x: unknown key of IdentityPredictor. "
+        "IdentityPredictor takes no arguments.",
+        "model.heads.vector.criterion.type: criterion 'Tverski' is not registered. Did you mean Tversky?",
+    ]
+    unknown = said({"model": {"heads": {"vector": {"type": "Vectorhead2", **parts, "scal": 1}}}})
+    assert unknown[:3] == known
+    assert unknown[3] == (
+        "model.heads.vector.type: head 'Vectorhead2' is not registered. "
+        "Did you mean VectorHead or SkeletonHead?"
+    )
+
+
+def test_criteria_in_all_their_forms() -> None:
+    tversky = {"type": "Tversky", "alpha": 0.3}
+    for criterion in (
+        "Tversky",
+        tversky,
+        ["Dice", {**tversky, "weight": 2}],
+        {"vector": {**tversky, "weight": 0.5}, "other": "BCE"},
+    ):
+        assert load_config(head(criterion=criterion)).model.heads["vector"]["criterion"]
+    assert said(head(criterion={**tversky, "weight": 2})) == [
+        "model.heads.vector.criterion.weight: unknown key of Tversky. Known: alpha, beta, eps."
+    ]
+    assert said(
+        head(criterion=[{**tversky, "weight": -1}, {"alpha": 1}, {"type": "Dice", "weight": True}])
+    ) == [
+        "model.heads.vector.criterion.0.weight: is -1, must be a number of at least 0.",
+        'model.heads.vector.criterion.1: names no part, is {"alpha": 1}. Add type: Name.',
+        "model.heads.vector.criterion.2.weight: is true, must be a number of at least 0.",
+    ]
+    assert said(head(criterion={"vector": {"type": "BCE", "positive_weight": "much"}}))[0].startswith(
+        "model.heads.vector.criterion.vector: positive_weight is a number or 'balanced'"
+    )
+
+
+def test_backbones() -> None:
+    frozen = {"type": "UNet", "freeze_bn_stats": True, "freeze_bn_weights": False}
+    assert load_config({"model": {"backbone": frozen}}).model.backbone == frozen
+    wrong = {"type": "UNet", "freeze_bn_stats": "always", "norm": "instance", "chanels": [4, 8]}
+    assert said({"model": {"backbone": wrong}}) == [
+        'model.backbone.freeze_bn_stats: is "always", must be true or false.',
+        'model.backbone.norm: is "instance", must be "batch" or "layer".',
+        "model.backbone.chanels: unknown key of UNet. Did you mean channels or in_channels?",
+    ]
+
+
+def test_optimizers() -> None:
+    for name in ("AdamW", "adamw", "ADAM_W", "SGD", "rmsprop", "Adagrad"):
+        assert load_config(runner(optimizer={"type": name, "lr": 1e-3})).runner.optimizer["type"] == name
+    assert said(runner(optimizer={"type": "AdamV", "lr": "1e-3"}))[0].startswith(
+        "runner.optimizer.type: optimizer 'AdamV' does not exist. Did you mean Adam"
+    )
+    assert said(runner(optimizer={"type": "SGD", "params": {"lr": "1e-3", "momentun": 0.9}})) == [
+        'runner.optimizer.params.lr: is "1e-3", must be a number.',
+        "runner.optimizer.params.momentun: unknown key of SGD. Did you mean momentum?",
+    ]
+    assert "Invalid learning rate: -1" in said(runner(optimizer={"type": "SGD", "lr": -1}))[0]
+    assert "several times a step" in said(runner(optimizer="LBFGS"))[0]
+    assert said(runner(optimizer={"type": "SGD", "lr": 1, "params": {"params": []}}))[0].startswith(
+        "runner.optimizer.params.params: unknown key of SGD"
+    )
+
+
+def sequential(*schedulers: Any, milestones: Any) -> dict[str, Any]:
+    return runner(
+        scheduler={"type": "SequentialLR", "schedulers": list(schedulers), "milestones": milestones}
+    )
+
+
+def test_schedulers() -> None:
+    for node in (
+        {"type": "cosine_annealing_warm_restarts", "T_0": 10},
+        {"type": "ReduceLROnPlateau", "params": {"factor": 0.5}},
+        {
+            "type": "ChainedScheduler",
+            "schedulers": [{"type": "ConstantLR"}, {"type": "ExponentialLR", "gamma": 0.9}],
+        },
+    ):
+        assert load_config(runner(scheduler=node)).runner.scheduler == node
+    assert said(runner(scheduler={"type": "StepLr2", "step_size": 3}))[0].startswith(
+        "runner.scheduler.type: scheduler 'StepLr2' does not exist. Did you mean StepLR"
+    )
+    assert said(runner(scheduler={"type": "StepLR", "step_siz": 3})) == [
+        "runner.scheduler.step_siz: unknown key of StepLR. Did you mean step_size?",
+        "runner.scheduler.step_size: is missing. StepLR needs it (an integer).",
+    ]
+    assert said(runner(scheduler="LambdaLR")) == [
+        "runner.scheduler.lr_lambda: is missing. LambdaLR needs it."
+    ]
+
+
+def test_nested_schedulers() -> None:
+    constant, step = {"type": "ConstantLR", "factor": 0.1}, {"type": "StepLR", "params": {"step_size": 2}}
+    assert load_config(sequential(constant, step, milestones=[5]))
+    assert said(
+        sequential(constant, {"type": "StepLR", "step_size": 2.5}, {"typ": 1}, milestones=[5, 9])
+    ) == [
+        "runner.scheduler.schedulers.1.step_size: is 2.5, must be an integer.",
+        'runner.scheduler.schedulers.2: names no part, is {"typ": 1}. Add type: Name.',
+    ]
+    assert said(sequential(constant, step, milestones=[5, 7])) == [
+        "runner.scheduler.milestones: has length 2 for 2 entries of schedulers. Give 1."
+    ]
+    assert said(sequential(constant, step, constant, milestones=[7, 5])) == [
+        "runner.scheduler.milestones: is [7, 5], must be rising epochs from 0 on."
+    ]
+    assert (
+        said(sequential(milestones=[]))[0]
+        == "runner.scheduler.schedulers: is [], must be a list of schedulers."
+    )
+    assert said(
+        runner(scheduler={"type": "LRListScheduler", "lr_list": [[1e-5], [1e-6]], "milestones": [3]})
+    ) == ["runner.scheduler.milestones: has length 1 for 2 entries of lr_list. Give 2."]
+
+
+def test_schedules_are_rehearsed_to_the_last_epoch() -> None:
+    one_cycle = {"scheduler": {"type": "OneCycleLR", "max_lr": 0.1, "total_steps": 10}}
+    assert load_config({"runner": one_cycle, "train_settings": {"epochs": 10}})
+    assert said({"runner": one_cycle, "train_settings": {"epochs": 50}})[0].startswith(
+        "runner.scheduler: Scheduler OneCycleLR cannot go on"
+    )
+    cyclic = {"type": "CyclicLR", "base_lr": 0.1, "max_lr": 1.0}
+    assert "cycle_momentum" in said(runner(optimizer={"type": "Adagrad"}, scheduler=cyclic))[0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "larger_is_better"),
+    [
+        ("test.F1", True),
+        ("test.mAP", True),
+        ("test.F1@0.75", True),
+        ("test.VOI", False),
+        ("test.loss", False),
+        ("test.loss.skeleton", False),
+    ],
+)
+def test_key_metrics(metric: str, larger_is_better: bool) -> None:
+    assert load_config(runner(key_metric=metric)).runner.key_metric_asc is larger_is_better
+    assert load_config(runner(key_metric=metric, key_metric_asc=larger_is_better))
+    better = "larger" if larger_is_better else "smaller"
+    assert said(runner(key_metric=metric, key_metric_asc=not larger_is_better))[0].startswith(
+        f"runner.key_metric_asc: is {str(not larger_is_better).lower()}, but for {metric} {better} is better."
+    )
+
+
+def test_key_metrics_that_no_evaluation_produces() -> None:
+    assert said(runner(key_metric="test.map"))[0].startswith(
+        'runner.key_metric: no evaluation produces "test.map". Did you mean test.mAP'
+    )
+    assert "test.loss.vector" in said(runner(key_metric="test.loss.vectr"))[0]
+    config = {
+        "model": {"heads": {"mine": {"type": "SemanticHead"}}},
+        "runner": {"key_metric": "test.loss.vector"},
+    }
+    assert said(config)[0].startswith('runner.key_metric: no evaluation produces "test.loss.vector"')
+    config["runner"]["key_metric"] = "test.loss.mine"  # type: ignore[index]
+    assert load_config(config)
+
+
+def test_sources_and_augmentations() -> None:
+    assert said(
+        {"data": {"train": [{"samples_per_volume": 3}], "validation": ["a", 5, {"type": "Foldr"}]}}
+    ) == [
+        "data.validation.1: must be a part, is 5. Write its name, or {type: Name, ...arguments}.",
+        "data.train.0.path: is missing. Folder needs it (text).",
+    ]
+    assert said({"data": {"train": {"path": "a", "params": 1}}}) == [
+        'data.train: has params that are no mapping, is {"path": "a", "params": 1}. '
+        "Write params: {argument: value}."
+    ]
+    assert said({"data": {"validation": {"type": "Foldr"}}}) == [
+        "data.validation.type: dataset 'Foldr' is not registered. Did you mean Folder?"
+    ]
+    assert said({"data": {"augment": ["Flip", {"type": "Flip", "rate": "x"}]}}) == [
+        'data.augment.1.rate: is "x", must be a number.'
+    ]
+    assert said({"data": {"augment": "flip"}}) == [
+        'data.augment: is "flip", must be "default" or "none" or a list of parts.'
+    ]
+
+
+def test_loggers_take_any_key_that_they_hand_on() -> None:
+    node = {"type": "WandbLogger", "project_name": "p", "tags": ["a"], "entity": "lab"}
+    assert load_config({"logger": node}).logger == [node]
+    assert said({"logger": [{"type": "WandbLogger", "project_name": 3}]}) == [
+        "logger.0.project_name: is 3, must be text."
+    ]
+
+
+def test_decoding() -> None:
+    assert load_config({"inference": {"decoding": {"steps": 3, "reach": 4}}}).inference.decoding["reach"] == 4
+    assert said({"inference": {"decoding": {"stps": 3, "steps": "3", "reach": [1]}}}) == [
+        "inference.decoding.stps: unknown key of Decoding. Did you mean steps?",
+        'inference.decoding.steps: is "3", must be an integer.',
+        "inference.decoding.reach: is [1], must be a number.",
+    ]
+    assert said({"inference": {"decoding": {"skeleton_threshold": 3}}}) == [
+        "inference.decoding: skeleton_threshold must lie in [0, 1]."
+    ]
+
+
+def test_sections_must_agree() -> None:
+    shapes = {"data": {"crop_size": [8, 8, 8], "voxel_size": [1, 1]}, "inference": {"halo": [0, 0]}}
+    assert said(shapes) == [
+        "data.voxel_size: has 2 axes, but data.crop_size has 3. Both follow the axes of the volumes.",
+        "inference.halo: has 2 axes, but data.crop_size has 3. Both follow the axes of the volumes.",
+    ]
+    assert said({"method": "td"}) == [
+        'method: is "td" (top-down), but there is no detector. Add detector.model, or write method: bu.'
+    ]
+    assert said({"metadata": {"experiment": "../x"}})[0].startswith(
+        'metadata.experiment: is "../x", must be a plain name.'
+    )
+    assert said({"runner": {"gpus": [0, 0]}, "device": "cpu"}) == [
+        "runner.gpus: is [0, 0], which names a GPU twice.",
+        'runner.gpus: asks for GPUs, but device is "cpu". Write device: auto.',
+    ]
+    detector = {"runner": {"optimizer": "Adm", "key_metric": "test.loss.vector"}, "model": "Nope"}
+    assert [sentence.partition(":")[0] for sentence in said({"detector": detector})] == [
+        "detector.model.type",
+        "detector.runner.optimizer.type",
+        "detector.runner.key_metric",
+    ]

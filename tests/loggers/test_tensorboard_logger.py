@@ -1,0 +1,56 @@
+"""Event files that TensorBoard itself reads back."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skoots.loggers.base import LOGGERS
+from skoots.loggers.tensorboard import TensorBoardLogger
+
+
+def events(folder: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder)).Reload()
+
+
+def test_scalars_images_and_config_are_read_back(tmp_path: Path) -> None:
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[1, 2] = 255
+    logger = LOGGERS.build("TensorBoardLogger", folder=tmp_path)
+    logger.start({"runner": {"eval_interval": 1}})
+    for epoch in (1, 2):
+        logger.scalars({"train.loss": 1 / epoch, "lr": 0.5}, epoch)
+    logger.image("overlay", picture, 2)
+    logger.close()
+    read = events(tmp_path)
+    assert [(event.step, event.value) for event in read.Scalars("train.loss")] == [(1, 1.0), (2, 0.5)]
+    image = read.Images("overlay")[0]
+    assert (image.step, image.width, image.height) == (2, 6, 4)
+    assert any("config" in tag for tag in read.Tags()["tensors"])
+
+
+def test_a_run_that_goes_on_hides_the_epochs_after_it(tmp_path: Path) -> None:
+    for first_epoch, last_epoch, value in ((1, 4, 0.25), (3, 5, 0.75)):
+        logger = TensorBoardLogger(tmp_path)
+        for epoch in range(first_epoch, last_epoch + 1):
+            logger.scalars({"a": value}, epoch)
+        logger.close()
+    read = [(event.step, event.value) for event in events(tmp_path).Scalars("a")]
+    assert read == [(1, 0.25), (2, 0.25), (3, 0.75), (4, 0.75), (5, 0.75)]
+
+
+def test_a_lost_disk_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    logger = TensorBoardLogger(tmp_path / "file")
+    with caplog.at_level(logging.WARNING, logger="skoots"):
+        for epoch in range(1, 4):
+            logger.scalars({"a": 1.0}, epoch)
+        logger.close()
+    assert [record.getMessage().endswith("training goes on without it.") for record in caplog.records] == [
+        True
+    ]
