@@ -16,7 +16,9 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -138,10 +140,10 @@ def split_node(node: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def accepted_facts(part: Callable[..., Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Those facts that the constructor of ``part`` has a parameter for."""
-    import inspect
-
+    """Those facts that the constructor of ``part`` has a parameter for; ``**kwargs`` takes them all."""
     parameters = inspect.signature(part).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return dict(facts)
     return {key: value for key, value in facts.items() if key in parameters}
 
 
@@ -166,7 +168,7 @@ def load_plugin(reference: str, relative_to: Path | None = None) -> None:
 
 def _load_file(path: Path) -> None:
     path = path.expanduser().resolve()
-    name = f"skoots_plugin_{path.stem}_{abs(hash(str(path))):x}"
+    name = f"skoots_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
         return
     if not path.is_file():
@@ -177,6 +179,9 @@ def _load_file(path: Path) -> None:
     sys.modules[name] = module  # before running it, as import does: pickling and dataclasses look there
     try:
         spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        del sys.modules[name]
+        raise PluginError(f"Plugin file {path} cannot be imported: {error}.") from error
     except BaseException:
         del sys.modules[name]
         raise
@@ -188,7 +193,7 @@ def load_installed_plugins() -> list[str]:
     for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         try:
             entry.load()
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             raise PluginError(f"Installed plugin {entry.name!r} ({entry.value}) cannot be imported: {error}.") from error
         loaded.append(entry.name)
     return loaded

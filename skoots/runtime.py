@@ -10,6 +10,8 @@ import torch
 
 from skoots.errors import SkootsError
 
+CHOICE = "say auto, cpu, cuda, cuda:1 or mps"
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device to compute on.
@@ -27,9 +29,13 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise SkootsError(f"device: {name!r} is no device that torch knows; say auto, cpu, cuda, cuda:1 or mps.") from error
+        raise SkootsError(f"device: {name!r} is no device that torch knows; {CHOICE}.") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise SkootsError(f"device: {name!r} is no device that skoots computes on; {CHOICE}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SkootsError(f"device: {name!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices.")
+        raise SkootsError(
+            f"device: {name!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices."
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SkootsError("device: 'mps' is not on this machine; say auto or cpu.")
     return device

@@ -17,9 +17,12 @@ class Sample:
     Args:
         image: (C, *S) float32, normalised.
         labels: (*S) int32 instance ids, renumbered 1..n inside the window, 0 = background.
-        offset: (D, *S) float32, voxels from each voxel to the nearest skeleton point of its own object, 0 outside.
-        inscribed: (*S) float32, inscribed radius of the voxel's own object in units of the finest voxel axis, 0 outside.
-        valid: (*S) bool, False where labels are unknown (``ignore_label``, padding); losses and metrics skip it.
+        offset: (D, *S) float32, voxels from each voxel to the nearest skeleton point of its own object, 0
+            outside.
+        inscribed: (*S) float32, inscribed radius of the voxel's own object in units of the finest voxel axis,
+            0 outside.
+        valid: (*S) bool, False where labels are unknown (``ignore_label``, padding); losses and metrics skip
+            it.
         voxel_size: D edge lengths of a voxel, any unit.
         origin: where it came from, for messages: file and box.
     """
@@ -79,14 +82,22 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-        return replace(self, **{
-            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
-            for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
-        })
+        return replace(
+            self,
+            **{
+                f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+                for f in fields(self)
+                if isinstance(getattr(self, f.name), Tensor)
+            },
+        )
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory; torch's data loader calls this."""
-        return replace(self, **{
-            f.name: getattr(self, f.name).pin_memory()
-            for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
-        })
+        return replace(
+            self,
+            **{
+                f.name: getattr(self, f.name).pin_memory()
+                for f in fields(self)
+                if isinstance(getattr(self, f.name), Tensor)
+            },
+        )

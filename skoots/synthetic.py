@@ -1,4 +1,4 @@
-"""Seeded volumes of touching, bending tubes (and blobs) with known labels: for tests, examples and the default config."""
+"""Seeded volumes of touching, bending tubes (or blobs) with known labels: tests, examples, defaults."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def make_volume(
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image like an electron micrograph of mitochondria, and its labels.
 
-    Tubes are drawn one after the other, each around a curve that keeps clear of the earlier tubes' curves but not of their
-    flanks, so that neighbours touch and flatten each other, and components of the foreground merge them.
+    Tubes are drawn one after the other, each around a curve that keeps clear of the earlier tubes' curves but
+    not of their flanks, so that neighbours touch and flatten each other, and components of the foreground
+    merge them.
 
     Args:
         shape: voxels per axis, two or three of them.
@@ -31,7 +32,8 @@ def make_volume(
         objects: ``tubes`` or ``blobs``.
         count: how many objects to attempt; None fills about a third of the volume.
         radius: smallest and largest radius, voxels.
-        noise: standard deviation of the image noise; the contrast between object and background is about 0.35.
+        noise: standard deviation of the image noise; the contrast between object and background is about
+            0.35.
 
     Returns:
         (*S) float32 image in [0, 1] and (*S) int32 labels 1..n.
@@ -42,7 +44,11 @@ def make_volume(
 
 
 def _draw_objects(
-    shape: tuple[int, ...], rng: np.random.Generator, objects: Shape, count: int | None, radius: tuple[float, float]
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    objects: Shape,
+    count: int | None,
+    radius: tuple[float, float],
 ) -> np.ndarray:
     labels = np.zeros(shape, np.int32)
     curves: list[tuple[np.ndarray, float]] = []
@@ -62,9 +68,13 @@ def _draw_objects(
 
 
 def _grow_curve(
-    shape: tuple[int, ...], rng: np.random.Generator, curves: list[tuple[np.ndarray, float]], r: float, length: int
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    curves: list[tuple[np.ndarray, float]],
+    r: float,
+    length: int,
 ) -> np.ndarray:
-    """(n, D) points, one voxel apart, of a curve that bends smoothly and ends where it would meet an earlier one."""
+    """(n, D) points, one voxel apart, of a curve that bends smoothly and ends before an earlier one."""
     extent = np.array(shape) - 1
     placed = np.concatenate([c for c, _ in curves]) if curves else np.zeros((0, len(shape)))
     clearance = np.concatenate([np.full(len(c), q) for c, q in curves]) if curves else np.zeros(0)
@@ -108,7 +118,7 @@ def _draw(labels: np.ndarray, curve: np.ndarray, r: float, new: int) -> bool:
 
 
 def _render(labels: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
-    """Bright cytoplasm, darker objects of varying tone with a still darker membrane, all blurred, then noise."""
+    """Bright cytoplasm, darker objects of varying tone in still darker membranes; blurred, then noise."""
     tone = rng.uniform(0.36, 0.52, labels.max() + 1)
     image = np.where(labels > 0, tone[labels], 0.8)
     texture = ndimage.gaussian_filter(rng.normal(size=labels.shape), 3.0)

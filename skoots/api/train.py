@@ -141,11 +141,12 @@ def train(
     settings = load_config(config, overrides, plugins)
     folder = new_run_folder(runs, experiment_name(settings))
     with log_to(folder / "train.log"):
+        loggers = build_loggers(settings, folder)  # first: a fault in their arguments needs no data to be found
         prepared = prepare(settings, device)
         for sentence in prepared.decided:
             log.info(sentence)
         write_config(prepared.config, folder / "pytorch_config.yaml")
-        runner = build_runner(prepared, folder, progress)
+        runner = build_runner(prepared, folder, loggers, progress)
         result = runner.fit()
         return _conclude(prepared, folder, result, time.monotonic() - began)
 
@@ -230,7 +231,9 @@ def _short(numbers: Sequence[float]) -> str:
 # The runner -----------------------------------------------------------------------------------------------------
 
 
-def build_runner(prepared: Prepared, folder: Path, progress: bool = True) -> TrainingRunner:
+def build_runner(
+    prepared: Prepared, folder: Path, loggers: Sequence[Logger] = (), progress: bool = True
+) -> TrainingRunner:
     """The runner with all its parts, resumed if the config says so.
 
     Raises:
@@ -254,7 +257,7 @@ def build_runner(prepared: Prepared, folder: Path, progress: bool = True) -> Tra
     plain = config.resolved()
     observers: list[Observer] = [
         ProgressObserver(settings.display_iters, progress),
-        LoggerObserver(_build_loggers(config, folder), plain),
+        LoggerObserver(loggers, plain),
     ]
     runner = RUNNERS.get(section.type)(
         model,
@@ -280,7 +283,8 @@ def build_runner(prepared: Prepared, folder: Path, progress: bool = True) -> Tra
     return runner
 
 
-def _build_loggers(config: Config, folder: Path) -> list[Logger]:
+def build_loggers(config: Config, folder: Path) -> list[Logger]:
+    """The CSV file, and those that the config names."""
     own = CSVLogger(folder)
     return [own, *(LOGGERS.build(node, folder=folder) for node in config.logger if node["type"] != "CSVLogger")]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-from skoots.geometry import Box, tile_volume
+from skoots.geometry import Box
 from skoots.skeletons import Skeletons
 
 
@@ -24,8 +25,9 @@ def random_crop(
         crop: voxels of the window.
         skeletons: of the volume's objects.
         rng: all randomness.
-        object_rate: share of windows that hold a given skeleton point: first an object is drawn, all alike, then one of
-            its points, so that small and rare objects are seen as often as large ones. The others lie anywhere.
+        object_rate: share of windows that hold a given skeleton point: first an object is drawn, all alike,
+            then one of its points, so that small and rare objects are seen as often as large ones. The others
+            lie anywhere.
     """
     room = [max(0, n - c) for n, c in zip(shape, crop)]
     start = np.array([rng.integers(0, r + 1) for r in room])
@@ -42,5 +44,5 @@ def random_crop(
 def covering_crops(shape: Sequence[int], crop: Sequence[int]) -> list[Box]:
     """Windows that cover a volume without overlap, as equal as can be, none longer than ``crop``."""
     parts = [-(-n // c) for n, c in zip(shape, crop)]
-    even = [-(-n // p) for n, p in zip(shape, parts)]
-    return [tile.write for tile in tile_volume(shape, even)]
+    cuts = [[(i * n // p, (i + 1) * n // p) for i in range(p)] for n, p in zip(shape, parts)]
+    return [Box(*zip(*intervals)) for intervals in itertools.product(*cuts)]

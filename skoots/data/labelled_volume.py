@@ -43,7 +43,7 @@ class LabelledVolume:
         return self.image.shape
 
     def window(self, box: Box) -> Window:
-        """Read a box; where it sticks out of the volume the image is continued by its rim and nothing is valid."""
+        """Read a box; where it sticks out of the volume the image repeats its rim and nothing is valid."""
         inside = box.intersect(Box.of_shape(self.shape))
         if inside.is_empty:
             raise VolumeError(f"{self.name}: {box} lies outside the volume of shape {self.shape}.")
@@ -53,7 +53,10 @@ class LabelledVolume:
         labels, present = _compact(np.where(valid, ids, 0))
         near = self.skeletons.select(present)
         skeletons = Skeletons(
-            np.searchsorted(present, near.ids) + 1, near.starts, near.points - np.float32(box.start), near.inscribed
+            np.searchsorted(present, near.ids) + 1,
+            near.starts,
+            near.points - np.array(box.start, np.float32),
+            near.inscribed,
         )
         around = [(i - b, e - j) for i, b, e, j in zip(inside.start, box.start, box.stop, inside.stop)]
         if any(a or b for a, b in around):

@@ -41,7 +41,7 @@ def train_loader(
 ) -> DataLoader[Batch]:
     """Batches of random windows; ``loader.sampler.set_epoch`` before each epoch."""
     return DataLoader(
-        dataset,
+        dataset,  # type: ignore[arg-type]  # of samples, which collate_fn makes a batch
         batch_size=batch_size,
         sampler=EpochSampler(len(dataset), seed),
         num_workers=workers,
@@ -56,11 +56,15 @@ def train_loader(
 
 def covering_loader(dataset: CoveringDataset) -> DataLoader[Batch]:
     """One window a batch, since windows differ in shape."""
-    return DataLoader(dataset, batch_size=1, collate_fn=Batch.collate)
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # as above
+        batch_size=1,
+        collate_fn=Batch.collate,
+    )
 
 
 def _start_method() -> str | None:
-    """How workers begin: forked, which is quick, unless Zarr was read, whose library does not survive a fork."""
+    """How workers begin: forked, which is quick, but if Zarr was read: its library does not survive it."""
     return "forkserver" if "tensorstore" in sys.modules else None
 
 

@@ -1,4 +1,4 @@
-"""Intensity normalisation: one pair of numbers a volume, measured once, the same in training and inference."""
+"""Intensity normalisation: one pair of numbers a volume, the same in training and inference."""
 
 from __future__ import annotations
 
@@ -38,18 +38,20 @@ def measure_intensity(volume: Volume, kind: NormalizationKind) -> Intensity:
 
     Args:
         volume: the image.
-        kind: ``zscore`` (mean 0, deviation 1), ``percentile`` (1st to 99.8th percentile become 0 and 1, from at most four
-            million voxels), ``dtype`` (the range of the integer type becomes 0 to 1) or ``none``.
+        kind: ``zscore`` (mean 0, deviation 1), ``percentile`` (1st to 99.8th percentile become 0 and 1, from
+            at most four million voxels), ``dtype`` (the range of the integer type becomes 0 to 1) or
+            ``none``.
 
     Raises:
         VolumeError: NaN or infinite voxels, or the same value everywhere.
     """
     channels = volume.channels or 1
     moments, samples = _scan(volume, channels, keep=kind == "percentile")
-    count, mean, deviation, low, high = moments
+    mean, deviation, low, high = moments
     if (high == low).all():
         raise VolumeError(
-            f"{volume.path}: every voxel is {low[0]:g}, so there is nothing to see; is it the right file, fully written?"
+            f"{volume.path}: every voxel is {low[0]:g}, so there is nothing to see; "
+            "is it the right file, fully written?"
         )
     if kind == "zscore":
         return _intensity(mean, deviation)
@@ -67,9 +69,9 @@ def _intensity(shift: np.ndarray, scale: np.ndarray) -> Intensity:
 
 
 def _scan(volume: Volume, channels: int, keep: bool) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Count, mean, standard deviation, minimum and maximum per channel, and evenly spaced samples if asked for."""
+    """Mean, standard deviation, minimum and maximum per channel, and evenly spaced samples if asked for."""
     core = (32, 512, 512)[-volume.spatial_dims :]
-    every = max(1, Box.of_shape(volume.shape).size // SAMPLE_VOXELS)
+    every = max(1, -(-Box.of_shape(volume.shape).size // SAMPLE_VOXELS))
     count, mean, spread = 0, np.zeros(channels), np.zeros(channels)
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
     samples = []
@@ -77,15 +79,19 @@ def _scan(volume: Volume, channels: int, keep: bool) -> tuple[tuple[np.ndarray, 
         block = volume.read(tile.write).reshape(channels, -1)
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             where = "NaN" if np.isnan(block).any() else "infinite"
-            raise VolumeError(f"{volume.path} holds {where} voxels; replace them, for instance by 0, and try again.")
+            raise VolumeError(
+                f"{volume.path} holds {where} voxels; replace them, for instance by 0, and try again."
+            )
         low, high = np.minimum(low, block.min(1)), np.maximum(high, block.max(1))
         # Blocks are merged by Chan's formula: exact for any number of voxels.
         new, block_mean = block.shape[1], block.mean(1, dtype=np.float64)
-        spread += block.var(1, dtype=np.float64) * new + (block_mean - mean) ** 2 * (count * new / (count + new))
+        spread += block.var(1, dtype=np.float64) * new + (block_mean - mean) ** 2 * (
+            count * new / (count + new)
+        )
         mean += (block_mean - mean) * (new / (count + new))
         count += new
         if keep:
             samples.append(block[:, ::every])
     deviation = np.sqrt(spread / max(count, 1))
     kept = np.concatenate(samples, axis=1) if keep else np.zeros((channels, 0))
-    return (np.array(count), mean, deviation, low, high), kept
+    return (mean, deviation, low, high), kept

@@ -34,7 +34,7 @@ class Pair:
 
 
 def find_pairs(folder: Path | str) -> list[Pair]:
-    """Images with labels: ``NAME.tif`` with ``NAME.labels.tif`` or ``NAME.label.tif``, or the same as Zarr or NumPy.
+    """Images with labels: ``NAME.tif`` with ``NAME.labels.tif`` or ``NAME.label.tif``; so Zarr, NumPy.
 
     Args:
         folder: where to look; its subfolders are not searched.
@@ -53,11 +53,13 @@ def find_pairs(folder: Path | str) -> list[Pair]:
     if not pairs and images:
         first = sorted(images)[0]
         raise VolumeError(
-            f"{folder} holds {len(images)} images and no labels; training needs for instance {first}.labels.tif "
-            f"beside {images[first].name}."
+            f"{folder} holds {len(images)} images and no labels; training needs for instance "
+            f"{first}.labels.tif beside {images[first].name}."
         )
     if not pairs:
-        raise VolumeError(f"{folder} holds no images; expected NAME.tif with NAME.labels.tif (or .zarr, .npy).")
+        raise VolumeError(
+            f"{folder} holds no images; expected NAME.tif with NAME.labels.tif (or .zarr, .npy)."
+        )
     return pairs
 
 
@@ -71,7 +73,9 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         mark = next((m for m in LABEL_MARKS if stem.endswith(m)), None)
         kind, name = (labels, stem.removesuffix(mark)) if mark else (images, stem)
         if name in kind:
-            raise VolumeError(f"{kind[name]} and {path} are both {'labels' if mark else 'images'} of {name!r}; keep one.")
+            raise VolumeError(
+                f"{kind[name]} and {path} are both {'labels' if mark else 'images'} of {name!r}; keep one."
+            )
         kind[name] = path
     return images, labels
 

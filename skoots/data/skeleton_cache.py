@@ -42,14 +42,19 @@ def load_or_trace(
         The skeletons, and whether they were traced now.
     """
     mark = fingerprint(labels, voxel_size, algorithm)
+    target = path if os.access(path.parent, os.W_OK) else _cached(path)
     for place in (path, _cached(path)):
-        if place.is_file() and not overwrite:
-            stored = _read(place, labels, voxel_size, mark)
-            if stored is not None:
-                return stored, False
-            log.warning("%s does not fit its labels any more (they were edited); skeletons are traced anew.", place)
+        if overwrite or not place.is_file():
+            continue
+        content = read_skeleton_file(place)
+        stored = _skeletons_of(place, content, labels, voxel_size, mark)
+        if stored is not None:
+            return stored, False
+        log.warning("%s does not fit its labels (they were edited?); skeletons are traced anew.", place)
+        if content.get("format") != FORMAT:
+            target = _cached(path)  # a file that skoots did not write stays as it is
     skeletons = skeletonize(labels, voxel_size, algorithm, threads)
-    _write(path, skeletons, mark)
+    _write(target, skeletons, mark)
     return skeletons, True
 
 
@@ -57,7 +62,8 @@ def fingerprint(labels: np.ndarray, voxel_size: Sequence[float], algorithm: str)
     """A mark that changes with any voxel of the labels, the voxel size and the algorithm."""
     bytes_of = np.ascontiguousarray(labels).view(np.uint8).reshape(-1)
     size = "x".join(map(str, labels.shape))
-    return f"{zlib.crc32(bytes_of):08x}-{size}-{labels.dtype}-{[round(float(v), 6) for v in voxel_size]}-{algorithm}"
+    spacing = [round(float(v), 6) for v in voxel_size]
+    return f"{zlib.crc32(bytes_of.data):08x}-{size}-{labels.dtype}-{spacing}-{algorithm}"
 
 
 def read_skeleton_file(path: Path) -> dict:
@@ -69,14 +75,20 @@ def read_skeleton_file(path: Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError for a damaged file
-        raise VolumeError(f"{path} is no skeleton file ({type(error).__name__}); delete it to have it made anew.") from error
+        raise VolumeError(
+            f"{path} is no skeleton file ({type(error).__name__}); delete it to have it made anew."
+        ) from error
     if not isinstance(content, dict):
-        raise VolumeError(f"{path} is no skeleton file: expected a dict of id to points; delete it to have it made anew.")
+        raise VolumeError(
+            f"{path} is no skeleton file: expected a dict of id to points; delete it to have it made anew."
+        )
     return content
 
 
-def _read(path: Path, labels: np.ndarray, voxel_size: Sequence[float], mark: str) -> Skeletons | None:
-    content = read_skeleton_file(path)
+def _skeletons_of(
+    path: Path, content: dict, labels: np.ndarray, voxel_size: Sequence[float], mark: str
+) -> Skeletons | None:
+    """What a skeleton file holds, None if it was made for other labels."""
     if content.get("format") == FORMAT:
         if content["fingerprint"] != mark:
             return None
@@ -89,31 +101,36 @@ def from_original_order(points: np.ndarray) -> np.ndarray:
     return points[:, [2, 0, 1]]
 
 
-def _from_original(path: Path, content: dict, labels: np.ndarray, voxel_size: Sequence[float]) -> Skeletons | None:
-    """A file that the original SKOOTS wrote: a dict of id to (n, 3) points. None if it does not belong to the labels."""
+def _from_original(
+    path: Path, content: dict, labels: np.ndarray, voxel_size: Sequence[float]
+) -> Skeletons | None:
+    """A file of the original SKOOTS, a dict of id to (n, 3) points; None if it was made for other labels."""
     from skoots.skeletons.skeletonize import inscribed_radii
 
     points = {}
     for key, value in content.items():
         array = value.numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
         if not isinstance(key, (int, np.integer)) or array.ndim != 2 or array.shape[1] != labels.ndim:
-            raise VolumeError(f"{path} is no skeleton file: expected ids with (n, {labels.ndim}) points each.")
+            raise VolumeError(
+                f"{path} is no skeleton file: expected ids with (n, {labels.ndim}) points each."
+            )
         points[int(key)] = from_original_order(array) if labels.ndim == 3 else array
     ids = np.unique(labels)
     if set(points) != {int(i) for i in ids[ids > 0]}:
         return None
     rounded = {k: np.rint(p).astype(int) for k, p in points.items()}
-    if any((p < 0).any() or (p >= labels.shape).any() for p in rounded.values()):
+    if any(len(p) == 0 or (p < 0).any() or (p >= labels.shape).any() for p in rounded.values()):
+        return None
+    if np.mean(np.concatenate([labels[tuple(p.T)] == k for k, p in rounded.items()])) < 0.5:
         return None
     return Skeletons.pack(points, labels.ndim, inscribed_radii(labels, rounded, voxel_size))
 
 
-def _write(path: Path, skeletons: Skeletons, mark: str) -> None:
+def _write(place: Path, skeletons: Skeletons, mark: str) -> None:
     content = {"format": FORMAT, "fingerprint": mark} | {
         key: torch.from_numpy(np.ascontiguousarray(getattr(skeletons, key)))
         for key in ("ids", "starts", "points", "inscribed")
     }
-    place = path if os.access(path.parent, os.W_OK) else _cached(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as file:
         torch.save(content, file)

@@ -66,7 +66,9 @@ class Box:
         return Box(tuple(a - k for a, k in zip(self.start, m)), tuple(b + k for b, k in zip(self.stop, m)))
 
     def shift(self, offset: Sequence[int]) -> Box:
-        return Box(tuple(a + o for a, o in zip(self.start, offset)), tuple(b + o for b, o in zip(self.stop, offset)))
+        return Box(
+            tuple(a + o for a, o in zip(self.start, offset)), tuple(b + o for b, o in zip(self.stop, offset))
+        )
 
     def relative_to(self, other: Box) -> Box:
         """The same voxels, counted from the start of ``other``."""

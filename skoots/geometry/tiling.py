@@ -33,7 +33,10 @@ class Tile:
 
 
 def tile_volume(
-    shape: Sequence[int], core: Sequence[int], halo: Sequence[int] | None = None, stride: Sequence[int] | None = None
+    shape: Sequence[int],
+    core: Sequence[int],
+    halo: Sequence[int] | None = None,
+    stride: Sequence[int] | None = None,
 ) -> list[Tile]:
     """Tiles of a volume, in array order.
 
@@ -41,7 +44,8 @@ def tile_volume(
         shape: voxels of the volume per axis.
         core: voxels that a tile writes per axis; cut at the rim.
         halo: voxels read beyond the core on both sides.
-        stride: read boxes begin at multiples of this, so that a strided network sees the same grid in every tile.
+        stride: read boxes begin at multiples of this, so that a strided network sees the same grid in every
+            tile.
     """
     ndim = len(shape)
     halo, stride = halo or (0,) * ndim, stride or (1,) * ndim

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cc3d
 import numpy as np
+
+# By dimensions, and whether corners count.
+NEIGHBOURS: dict[tuple[int, bool], Literal[4, 6, 8, 26]] = {
+    (3, True): 26,
+    (3, False): 6,
+    (2, True): 8,
+    (2, False): 4,
+}
 
 
 def label_components(mask: np.ndarray, min_size: int = 0, corners: bool = True) -> np.ndarray:
@@ -17,8 +27,9 @@ def label_components(mask: np.ndarray, min_size: int = 0, corners: bool = True) 
     Returns:
         (*S) int32 labels 1..n, 0 = outside. Algorithm: connected-components-3d.
     """
-    connectivity = {(3, True): 26, (3, False): 6, (2, True): 8, (2, False): 4}[mask.ndim, corners]
-    labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=connectivity, out_dtype=np.uint32)
+    labels = cc3d.connected_components(
+        np.ascontiguousarray(mask), connectivity=NEIGHBOURS[mask.ndim, corners], out_dtype=np.uint32
+    )
     if min_size > 1:
         sizes = np.bincount(labels.ravel())
         keep = sizes >= min_size

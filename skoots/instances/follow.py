@@ -23,9 +23,9 @@ def follow_vectors(
 ) -> np.ndarray:
     """Give every foreground voxel the label of the skeleton that its vectors lead to.
 
-    A voxel follows the vector under its feet, again and again, and stops as soon as it stands on a labelled skeleton or
-    outside the foreground, where vectors mean nothing; if it has found none it takes the nearest labelled skeleton
-    within ``reach`` of where it stands.
+    A voxel follows the vector under its feet, again and again, and stops as soon as it stands on a labelled
+    skeleton or outside the foreground, where vectors mean nothing; if it has found none it takes the nearest
+    labelled skeleton within ``reach`` of where it stands.
 
     Args:
         vectors: (D, *S) in [-1, 1], or int8 in [-127, 127].

@@ -1,4 +1,4 @@
-"""Layers for any number of spatial dimensions, and normalisation that does not depend on what else is in a tile."""
+"""Layers in any number of dimensions, and normalisation that ignores what else is in a tile."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def make_norm(kind: Norm, spatial_dims: int, channels: int) -> nn.Module:
     return BATCH_NORM[spatial_dims](channels) if kind == "batch" else ChannelLayerNorm(channels)
 
 
-def make_conv(spatial_dims: int, inputs: int, outputs: int, kernel: tuple[int, ...], bias: bool = True) -> nn.Module:
-    """A convolution that keeps the shape; odd kernels."""
+def make_conv(
+    spatial_dims: int, inputs: int, outputs: int, kernel: tuple[int, ...], bias: bool = True
+) -> nn.Module:
+    """A convolution that keeps the shape.
+
+    Raises:
+        ValueError: an even kernel, which would change it.
+    """
+    if any(k % 2 == 0 for k in kernel):
+        raise ValueError(f"kernel {kernel} must be odd along every axis")
     return CONV[spatial_dims](inputs, outputs, kernel, padding=tuple(k // 2 for k in kernel), bias=bias)

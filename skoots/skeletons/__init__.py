@@ -1,4 +1,4 @@
-"""Pure functions of curves: labels to skeleton points, voxels to their nearest point, vectors to probabilities."""
+"""Pure functions of curves: labels to points, voxels to their nearest point, vectors to probabilities."""
 
 from skoots.skeletons.embedding import baked_embed_to_prob, offset_to_prob, vector_to_embedding
 from skoots.skeletons.mask import skeleton_mask, touching_skeletons

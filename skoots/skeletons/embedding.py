@@ -1,8 +1,8 @@
 """From vectors to a probability that they reach their skeleton.
 
-The published form builds the coordinate of every voxel, adds the scaled vector, and compares with the skeleton point
-("baked") that the voxel should reach. The coordinate cancels: ``offset_to_prob`` needs neither mesh nor baked field, keeps
-its precision at any distance from the origin, and is what training uses.
+The published form builds the coordinate of every voxel, adds the scaled vector, and compares with the
+skeleton point ("baked") that the voxel should reach. The coordinate cancels: ``offset_to_prob`` needs neither
+mesh nor baked field, keeps its precision at any distance from the origin, and is what training uses.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def baked_embed_to_prob(embedding: Tensor, baked: Tensor, sigma: Sequence[float]
 def offset_to_prob(
     scale: Sequence[float] | Tensor, vector: Tensor, offset: Tensor, sigma: Sequence[float] | Tensor
 ) -> Tensor:
-    """The same probability from the offset to the skeleton point: exp(-sum (scale * vector - offset)^2 / (2 sigma^2)).
+    """The same probability from the offset: exp(-sum (scale * vector - offset)^2 / (2 sigma^2)).
 
     Args:
         scale: D voxels per axis.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,15 +22,17 @@ def skeleton_mask(
     voxel_size: Sequence[float],
     radius: float | Literal["auto"] = "auto",
 ) -> Tensor:
-    """Voxels within ``radius`` of their own skeleton such that masks of different objects never touch, even at corners.
+    """Voxels within ``radius`` of their own skeleton, masks of objects kept apart at corners too.
 
-    A voxel that neighbours another object's mask is taken out, unless it is a skeleton point itself; so is what this
-    cuts off from the skeleton. The masks of two objects then touch only where their bare skeletons do.
+    A voxel that neighbours another object's mask is taken out, unless it is a skeleton point itself; so is
+    what this cuts off from the skeleton. The masks of two objects then touch only where their bare skeletons
+    do.
 
     Args:
         labels: (B, *S) instance ids, at most 2**24 of them in a batch entry.
         offset: (B, D, *S) voxels to the nearest own skeleton point.
-        inscribed: (B, *S) inscribed radius of the own object, finest voxels; read when ``radius`` is ``auto``.
+        inscribed: (B, *S) inscribed radius of the own object, finest voxels; read when ``radius`` is
+            ``auto``.
         voxel_size: D edge lengths of a voxel.
         radius: in units of the finest voxel axis; ``auto`` is half of the inscribed radius, at least 1.5.
 
@@ -38,7 +41,11 @@ def skeleton_mask(
     """
     spacing = offset.new_tensor(relative_spacing(voxel_size)).view(1, -1, *(1,) * (labels.ndim - 1))
     distance2 = ((offset * spacing) ** 2).sum(1)
-    reach = (inscribed / 2).clamp(min=SMALLEST_AUTO_RADIUS) if radius == "auto" else torch.full_like(inscribed, radius)
+    reach = (
+        (inscribed / 2).clamp(min=SMALLEST_AUTO_RADIUS)
+        if radius == "auto"
+        else torch.full_like(inscribed, radius)
+    )
     inside = labels > 0
     bare = inside & (offset.abs() <= 0.5).all(1)
     mask = inside & ((distance2 <= reach**2) | bare)
@@ -61,7 +68,7 @@ def _touches_another(labels: Tensor, mask: Tensor) -> Tensor:
 
 
 def _leads_outside(offset: Tensor) -> Tensor:
-    """(B, *S) voxels whose skeleton point lies beyond the array: at a crop's rim, the mask may be all that is seen."""
+    """(B, *S) voxels whose skeleton point lies beyond the array: all that a crop may see of it."""
     outside = torch.zeros_like(offset[:, 0], dtype=torch.bool)
     for axis, length in enumerate(offset.shape[2:]):
         where = torch.arange(length, device=offset.device).view(-1, *(1,) * (offset.ndim - 3 - axis))
@@ -71,7 +78,7 @@ def _leads_outside(offset: Tensor) -> Tensor:
 
 
 def _reachable(kept: Tensor, seeds: Tensor, rounds: int = 64) -> Tensor:
-    """What of ``kept`` is connected with ``seeds``; grown voxel by voxel, since the cut-off rest is a few voxels wide."""
+    """What of ``kept`` is connected with ``seeds``; grown voxel by voxel, since masks are thin."""
     reached = seeds
     for _ in range(rounds):
         grown = (_neighbourhood_max(reached.float()) > 0) & kept
@@ -82,26 +89,24 @@ def _reachable(kept: Tensor, seeds: Tensor, rounds: int = 64) -> Tensor:
 
 
 def touching_skeletons(labels: Tensor, offset: Tensor) -> int:
-    """How many pairs of objects have bare skeletons that touch (26 neighbours); decoding cannot tell these apart.
+    """How many pairs of objects have touching bare skeletons (26 neighbours); decoding merges these.
 
     Args:
         labels: (*S) instance ids.
         offset: (D, *S) voxels to the nearest own skeleton point.
     """
     bare = torch.where((labels > 0) & (offset.abs() <= 0.5).all(0), labels, torch.zeros_like(labels))
-    pairs = set()
+    pairs: set[tuple[int, int]] = set()
     for step in _half_of_neighbours(labels.ndim):
         here = bare[tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, bare.shape))]
         there = bare[tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, bare.shape))]
         meet = (here > 0) & (there > 0) & (here != there)
         both = torch.stack([here[meet], there[meet]], 1).sort(1).values
-        pairs.update(map(tuple, both.unique(dim=0).tolist()))
+        pairs.update((a, b) for a, b in both.unique(dim=0).tolist())
     return len(pairs)
 
 
 def _half_of_neighbours(ndim: int) -> list[tuple[int, ...]]:
     """One of each pair of opposite neighbours: 13 in 3D, 4 in 2D."""
-    import itertools
-
-    steps = [step for step in itertools.product((-1, 0, 1), repeat=ndim)]
+    steps = list(itertools.product((-1, 0, 1), repeat=ndim))
     return steps[len(steps) // 2 + 1 :]

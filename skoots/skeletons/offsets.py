@@ -17,7 +17,7 @@ def nearest_offsets(
     voxel_size: Sequence[float] | None = None,
     origin: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Displacement of each voxel to the nearest skeleton point of its own object; exact, in physical distance.
+    """Displacement of each voxel to the nearest point of its own object; exact, in physical distance.
 
     Args:
         labels: (*S) integer ids.
@@ -35,7 +35,7 @@ def nearest_offsets(
     axes, order = _sort_along_longest_axis(points * spacing, skeletons.starts)
 
     def three(vector: np.ndarray, fill: float) -> np.ndarray:
-        return np.concatenate([np.full(vector.shape[:-1] + (3 - ndim,), fill), vector], axis=-1)
+        return np.concatenate([np.full((*vector.shape[:-1], 3 - ndim), fill), vector], axis=-1)
 
     offset = np.zeros((3, *(1,) * (3 - ndim), *labels.shape), np.float32)
     _search(
@@ -52,7 +52,7 @@ def nearest_offsets(
 
 
 def _sort_along_longest_axis(physical: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per object its longest axis, and an order of all points that is ascending along it within each object."""
+    """Per object its longest axis, and an order of all points, ascending along it within each object."""
     counts = starts[1:] - starts[:-1]
     if len(physical) == 0:
         return np.zeros(len(counts), np.int64), np.zeros(0, np.int64)
@@ -67,8 +67,8 @@ def _sort_along_longest_axis(physical: np.ndarray, starts: np.ndarray) -> tuple[
 
 @numba.njit(cache=True, nogil=True)
 def _search(labels, ids, starts, points, order, axes, spacing, offset):  # type: ignore[no-untyped-def]
-    # Points of an object ascend along its longest axis, so from the voxel's own place on that axis the search walks
-    # both ways and ends where the distance along this axis alone exceeds the best found.
+    # Points of an object ascend along its longest axis, so from the voxel's own place on that axis the search
+    # walks both ways and ends where the distance along this axis alone exceeds the best found.
     last_id, row = 0, -1
     for z in range(labels.shape[0]):
         for y in range(labels.shape[1]):

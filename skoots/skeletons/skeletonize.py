@@ -55,17 +55,23 @@ class Skeletons:
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         within = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
         return Skeletons(
-            self.ids[rows], starts, self.points[np.repeat(self.starts[rows], counts) + within], self.inscribed[rows]
+            self.ids[rows],
+            starts,
+            self.points[np.repeat(self.starts[rows], counts) + within],
+            self.inscribed[rows],
         )
 
     @classmethod
-    def pack(cls, points: Mapping[int, np.ndarray], ndim: int, inscribed: Mapping[int, float] | None = None) -> Skeletons:
+    def pack(
+        cls, points: Mapping[int, np.ndarray], ndim: int, inscribed: Mapping[int, float] | None = None
+    ) -> Skeletons:
         """From ``{id: (n, D) points}``."""
         ids = np.array(sorted(points), np.int64)
         counts = [len(points[int(k)]) for k in ids]
-        packed = np.concatenate([np.asarray(points[int(k)], np.float32).reshape(-1, ndim) for k in ids] or [
-            np.zeros((0, ndim), np.float32)
-        ])
+        packed = np.concatenate(
+            [np.asarray(points[int(k)], np.float32).reshape(-1, ndim) for k in ids]
+            or [np.zeros((0, ndim), np.float32)]
+        )
         radii = np.array([1.0 if inscribed is None else inscribed[int(k)] for k in ids], np.float32)
         return cls(ids, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), packed, radii)
 
@@ -78,14 +84,16 @@ def skeletonize(
 ) -> Skeletons:
     """Skeleton points of every object of a label array.
 
-    Every point is a voxel of its own object, and the points of an object are connected over corners. Of an object in
-    several pieces the largest one is thinned: the vectors of the others lead there, so that one object keeps one skeleton.
+    Every point is a voxel of its own object, and the points of an object are connected over corners. Of an
+    object in several pieces the largest one is thinned: the vectors of the others lead there, so that one
+    object keeps one skeleton.
 
     Args:
         labels: (*S) integer ids, 0 = background.
-        voxel_size: D edge lengths of a voxel; thick sections are subdivided before thinning. None means isotropic.
-        algorithm: ``thinning`` (Lee, Kashyap & Chu 1994, as in scikit-image) or ``kimimaro`` (TEASAR, Sato et al. 2000;
-            needs the extra of that name).
+        voxel_size: D edge lengths of a voxel; thick sections are subdivided before thinning. None means
+            isotropic.
+        algorithm: ``thinning`` (Lee, Kashyap & Chu 1994, as in scikit-image) or ``kimimaro`` (TEASAR, Sato et
+            al. 2000; needs the extra of that name).
         threads: objects are shared among so many threads.
 
     Raises:
@@ -100,6 +108,8 @@ def skeletonize(
     def one(new: int) -> tuple[np.ndarray, float]:
         box = boxes[new - 1]
         mask = _largest_piece(compact[box] == new)
+        if max(mask.shape) <= 2:  # nothing to thin; a volume may hold tens of thousands of these
+            return _medoid(mask) + np.array([s.start for s in box]), 1.0
         points = trace(mask, voxel_size)
         radius = _inscribed_radius(mask, points, voxel_size)
         return points + np.array([s.start for s in box]), radius
@@ -132,20 +142,45 @@ def _trace_thinning(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarr
         return np.argwhere(mask)
     filled = ndimage.binary_fill_holes(mask)
     points = _thin(filled, voxel_size)
-    # A cavity turns the medial curve into a shell around it, so pinholes are filled, if the curve stays inside all the same.
-    if filled.sum() != mask.sum() and not (len(points) and mask[tuple(points.T)].all()):
-        points = _thin(mask, voxel_size)
-    return points if len(points) else _medoid(mask)
+    # A cavity turns the medial curve into a shell around it, so holes are filled, and the curve is led around
+    # them; only an object that is mostly hole keeps its shell.
+    inside = points[mask[tuple(points.T)]]
+    if 2 * len(inside) < len(points):
+        inside = _thin(mask, voxel_size)
+    return _joined(inside, mask) if len(inside) else _medoid(mask)
+
+
+def _joined(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The points and, where they fall apart, the shortest ways inside the object from piece to piece."""
+    from skimage.graph import MCP
+
+    corners = np.ones((3,) * mask.ndim)
+    curve = np.zeros(mask.shape, bool)
+    curve[tuple(points.T)] = True
+    pieces, count = ndimage.label(curve, corners)
+    while count > 1:
+        ways = MCP(np.where(mask, 1.0, -1.0), fully_connected=True)
+        cost, _ = ways.find_costs(np.argwhere(pieces == 1))
+        end = np.unravel_index(np.argmin(np.where(pieces > 1, cost, np.inf)), mask.shape)
+        curve[tuple(np.transpose(ways.traceback(end)))] = True
+        pieces, count = ndimage.label(curve, corners)
+    return np.argwhere(curve)
 
 
 def _thin(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
     from skimage.morphology import skeletonize as thin
 
-    # Thinning peels one voxel a round, so voxels are first cut into near-cubes; cutting keeps both shape and connectivity.
+    # Thinning peels one voxel a round, so voxels are first cut into near-cubes; cutting keeps both shape and
+    # connectivity.
     cuts = [max(1, round(s)) for s in relative_spacing(voxel_size)]
     for axis, n in enumerate(cuts):
         mask = mask.repeat(n, axis) if n > 1 else mask
-    curve = thin(np.pad(mask, 1), method="lee")
+    padded = np.pad(mask, 1)
+    curve = thin(padded, method="lee")
+    if not curve.any():
+        # Rods and blocks of even width vanish whole (scikit-image issue 3757); one layer more makes them odd.
+        thicker = ndimage.binary_dilation(padded, np.ones((2,) * mask.ndim))
+        curve = thin(thicker, method="lee") & padded
     points = (np.argwhere(curve) - 1) // cuts
     return np.unique(points, axis=0) if max(cuts) > 1 else points
 
@@ -160,20 +195,32 @@ def _trace_kimimaro(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarr
     try:
         import kimimaro
     except ImportError as error:
-        raise SkootsError("skeleton algorithm 'kimimaro' needs the package: pip install 'skoots[kimimaro]'.") from error
+        raise SkootsError(
+            "skeleton algorithm 'kimimaro' needs the package: pip install 'skoots[kimimaro]'."
+        ) from error
     volume = np.asfortranarray(mask.reshape((1,) * (3 - mask.ndim) + mask.shape).astype(np.uint8))
     spacing = (1.0,) * (3 - mask.ndim) + relative_spacing(voxel_size)
     found = kimimaro.skeletonize(
-        volume, anisotropy=spacing, dust_threshold=0, progress=False, parallel=1, fix_borders=False,
+        volume,
+        anisotropy=spacing,
+        dust_threshold=0,
+        progress=False,
+        parallel=1,
+        fix_borders=False,
         teasar_params={"scale": 1.5, "const": 5},
     )
     if 1 not in found:
         return _trace_thinning(mask, voxel_size)
-    points = np.unique(np.rint(found[1].vertices / np.array(spacing)).astype(np.int64), axis=0)[:, 3 - mask.ndim :]
-    return points[mask[tuple(points.T)]]
+    points = np.unique(np.rint(found[1].vertices / np.array(spacing)).astype(np.int64), axis=0)[
+        :, 3 - mask.ndim :
+    ]
+    points = points[mask[tuple(points.T)]]
+    return _joined(points, mask) if len(points) else _trace_thinning(mask, voxel_size)
 
 
-def _inscribed_radius(mask: np.ndarray, points: np.ndarray, voxel_size: tuple[float, ...], most: int = 256) -> float:
+def _inscribed_radius(
+    mask: np.ndarray, points: np.ndarray, voxel_size: tuple[float, ...], most: int = 256
+) -> float:
     """Radius of the largest ball inside the object that is centred on its skeleton, in finest voxels."""
     padded = np.pad(mask, 1)
     rim = ndimage.binary_dilation(padded, np.ones((3,) * mask.ndim)) & ~padded
@@ -202,7 +249,9 @@ def inscribed_radii(
         if new != 0 and int(old) in points:
             box = boxes[new - 1]
             start = np.array([s.start for s in box])
-            radii[int(old)] = _inscribed_radius(compact[box] == new, points[int(old)] - start, tuple(voxel_size))
+            radii[int(old)] = _inscribed_radius(
+                compact[box] == new, points[int(old)] - start, tuple(voxel_size)
+            )
     return radii
 
 

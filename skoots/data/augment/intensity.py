@@ -51,7 +51,9 @@ class Noise(Augmentation):
         if rng.random() >= self.rate:
             return window
         strength = np.float32(rng.uniform(0, self.deviation))
-        return replace(window, image=window.image + strength * rng.standard_normal(window.image.shape, np.float32))
+        return replace(
+            window, image=window.image + strength * rng.standard_normal(window.image.shape, np.float32)
+        )
 
 
 @AUGMENTATIONS.register

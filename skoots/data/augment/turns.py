@@ -37,7 +37,7 @@ class Flip(Augmentation):
 
 @AUGMENTATIONS.register
 class SwapAxes(Augmentation):
-    """Swap two axes of equal voxel edge and window length, with probability ``rate``; with flips, all right-angled turns.
+    """Swap two axes of equal voxel edge and window length with probability ``rate``; all turns, with flips.
 
     Args:
         rate: in [0, 1].

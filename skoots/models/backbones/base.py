@@ -18,7 +18,8 @@ class Backbone(nn.Module, ABC):
         out_channels: channels of the features.
         spatial_dims: 2 or 3.
         stride: D integers; a shape that they divide needs no padding, and tiles begin at multiples of them.
-        receptive_field: D integers; voxels on either side that one output voxel depends on (the halo of exact tiling).
+        receptive_field: D integers; voxels on either side that one output voxel depends on (the halo of exact
+            tiling).
     """
 
     out_channels: int

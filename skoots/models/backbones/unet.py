@@ -1,4 +1,4 @@
-"""A U-Net for two or three dimensions (Ronneberger et al. 2015; Cicek et al. 2016), shaped by the voxel size."""
+"""A U-Net in 2D or 3D (Ronneberger et al. 2015; Cicek et al. 2016), shaped by the voxel size."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from skoots.models.layers import Norm, make_conv, make_norm
 class UNet(Backbone):
     """Encoder and decoder with skip connections; features come at the resolution of the image.
 
-    Where voxels are anisotropic, the coarse axis is neither pooled nor convolved until the others have caught up with it,
-    as in nnU-Net (Isensee et al. 2021).
+    Where voxels are anisotropic, the coarse axis is neither pooled nor convolved until the others have caught
+    up with it, as in nnU-Net (Isensee et al. 2021).
 
     Args:
         in_channels: channels of the image.
@@ -48,14 +48,19 @@ class UNet(Backbone):
         steps = [tuple(s) for s in strides] if strides is not None else planned_strides
         windows = [tuple(k) for k in kernels] if kernels is not None else planned_kernels
         if len(steps) != len(channels) - 1 or len(windows) != len(channels):
-            raise ValueError(f"{len(channels)} levels need {len(channels) - 1} strides and {len(channels)} kernels")
+            raise ValueError(
+                f"{len(channels)} levels need {len(channels) - 1} strides and {len(channels)} kernels"
+            )
 
         def block(inputs: int, level: int) -> nn.Sequential:
             return _block(spatial_dims, inputs, channels[level], windows[level], norm)
 
-        self.down = nn.ModuleList(block(channels[i - 1] if i else in_channels, i) for i in range(len(channels)))
+        self.down = nn.ModuleList(
+            block(channels[i - 1] if i else in_channels, i) for i in range(len(channels))
+        )
         self.narrow = nn.ModuleList(
-            make_conv(spatial_dims, channels[i + 1], channels[i], (1,) * spatial_dims) for i in range(len(steps))
+            make_conv(spatial_dims, channels[i + 1], channels[i], (1,) * spatial_dims)
+            for i in range(len(steps))
         )
         self.up = nn.ModuleList(block(2 * channels[i], i) for i in range(len(steps)))
         self.dropout = (nn.Dropout3d if spatial_dims == 3 else nn.Dropout2d)(dropout)
@@ -82,7 +87,9 @@ class UNet(Backbone):
         return features
 
 
-def _block(spatial_dims: int, inputs: int, outputs: int, kernel: tuple[int, ...], norm: Norm) -> nn.Sequential:
+def _block(
+    spatial_dims: int, inputs: int, outputs: int, kernel: tuple[int, ...], norm: Norm
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers += [make_conv(spatial_dims, channels, outputs, kernel, bias=norm != "batch")]
@@ -115,7 +122,7 @@ def plan_levels(
 
 
 def _reach(axis: int, strides: Sequence[Sequence[int]], kernels: Sequence[Sequence[int]]) -> int:
-    """Voxels on either side that one output voxel depends on, along one axis: two convolutions a level, down and up."""
+    """Voxels on either side that an output voxel depends on, along one axis: two convolutions a block."""
     reach, step = 0, 1
     for level, kernel in enumerate(kernels):
         deepest = level == len(kernels) - 1

@@ -26,5 +26,9 @@ class Criterion(nn.Module, ABC):
 CRITERIA: Registry[Criterion] = Registry(
     "criterion",
     Criterion,
-    home=["skoots.models.criteria.tversky", "skoots.models.criteria.cldice", "skoots.models.criteria.voxelwise"],
+    home=[
+        "skoots.models.criteria.tversky",
+        "skoots.models.criteria.cldice",
+        "skoots.models.criteria.voxelwise",
+    ],
 )

@@ -15,7 +15,7 @@ def _dilate(mask: Tensor) -> Tensor:
 
 
 def _erode(mask: Tensor) -> Tensor:
-    """Smallest value along each axis' line of three, as in the paper's own code; thinner than a cube would be."""
+    """Smallest value along each axis' line of three, as in the paper's own code: a cross, not a cube."""
     pool = F.max_pool3d if mask.ndim == 5 else F.max_pool2d
     eroded = mask
     for axis in range(mask.ndim - 2):

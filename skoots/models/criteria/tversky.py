@@ -32,7 +32,9 @@ class Tversky(Criterion):
         hit = (output * target).sum()
         false_positive = output.sum() - hit
         false_negative = target.sum() - hit
-        return 1 - (hit + self.eps) / (hit + self.alpha * false_positive + self.beta * false_negative + self.eps)
+        return 1 - (hit + self.eps) / (
+            hit + self.alpha * false_positive + self.beta * false_negative + self.eps
+        )
 
 
 @CRITERIA.register

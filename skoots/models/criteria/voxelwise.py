@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from skoots.models.criteria.base import CRITERIA, Criterion
+
+EPSILON = 1e-6  # probabilities nearer to 0 or 1 count as this near, so that the logarithm stays finite
 
 
 @CRITERIA.register
@@ -14,7 +15,8 @@ class BCE(Criterion):
     """Binary cross entropy of probabilities, averaged over the voxels that count.
 
     Args:
-        positive_weight: factor of the voxels whose target is 1, or ``balanced``: as much weight in all as the others.
+        positive_weight: factor of the voxels whose target is 1, or ``balanced``: as much weight in all as the
+            others, by a factor between 1 and 100.
     """
 
     def __init__(self, positive_weight: float | str = 1.0) -> None:
@@ -32,5 +34,8 @@ class BCE(Criterion):
         else:
             factor = target.new_tensor(float(self.positive_weight))
         weight = counts * (1 + (factor - 1) * target)
-        loss = F.binary_cross_entropy(output, target, reduction="none")
+        # torch's own function refuses a NaN (on CUDA it kills the process) and autocast; the loss must report
+        # it instead.
+        output = output.clamp(EPSILON, 1 - EPSILON)
+        loss = -(target * output.log() + (1 - target) * (1 - output).log())
         return (loss * weight).sum() / weight.sum().clamp(min=1)

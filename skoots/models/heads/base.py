@@ -43,10 +43,12 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, in_channels, *S) features to named outputs, each (B, channels, *S) with its activation applied."""
+        """(B, in_channels, *S) features to named outputs, each (B, channels, *S), activation applied."""
 
     @abstractmethod
-    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+    def loss(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
+    ) -> Tensor:
         """The loss of this head as a scalar, before ``weight``."""
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:

@@ -44,8 +44,11 @@ class SemanticHead(Head):
         start_epoch: int = 1,
     ) -> None:
         super().__init__(
-            target_generator or ForegroundTarget(), predictor or IdentityPredictor(), criterion or Tversky(),
-            weight, start_epoch,
+            target_generator or ForegroundTarget(),
+            predictor or IdentityPredictor(),
+            criterion or Tversky(),
+            weight,
+            start_epoch,
         )
         self.conv = make_conv(spatial_dims, in_channels, 1, (kernel,) * spatial_dims)
         self.receptive_field = (kernel // 2,) * spatial_dims
@@ -53,5 +56,7 @@ class SemanticHead(Head):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return {"semantic": self.conv(features).sigmoid()}
 
-    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+    def loss(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
+    ) -> Tensor:
         return self.criterion(outputs["semantic"], targets["semantic"], batch.valid.unsqueeze(1))

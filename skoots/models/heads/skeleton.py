@@ -46,8 +46,11 @@ class SkeletonHead(Head):
         start_epoch: int = 1,
     ) -> None:
         super().__init__(
-            target_generator or SkeletonMaskTarget(), predictor or IdentityPredictor(),
-            criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]), weight, start_epoch,
+            target_generator or SkeletonMaskTarget(),
+            predictor or IdentityPredictor(),
+            criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]),
+            weight,
+            start_epoch,
         )
         self.conv = make_conv(spatial_dims, in_channels, 1, (kernel,) * spatial_dims)
         self.receptive_field = (kernel // 2,) * spatial_dims
@@ -55,5 +58,7 @@ class SkeletonHead(Head):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return {"skeleton": self.conv(features).sigmoid()}
 
-    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+    def loss(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
+    ) -> Tensor:
         return self.criterion(outputs["skeleton"], targets["skeleton"], batch.valid.unsqueeze(1))

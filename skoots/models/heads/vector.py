@@ -24,19 +24,20 @@ from skoots.skeletons.embedding import offset_to_prob
 class VectorHead(Head):
     """One tanh map, ``vector``, of D channels; times ``scale`` it is the displacement to the own skeleton.
 
-    The loss compares the embedding probability (Buswinka et al. 2023) with the foreground; ``sigma`` says how far from
-    the skeleton point counts as a hit, and shrinks as training goes on.
+    The loss compares the embedding probability (Buswinka et al. 2023) with the foreground; ``sigma`` says how
+    far from the skeleton point counts as a hit, and shrinks as training goes on.
 
     Args:
         in_channels: channels of the features.
         spatial_dims: 2 or 3.
         voxel_size: D edge lengths of a voxel.
-        scale: what a vector of length 1 spans: a number in units of the finest voxel axis, or D voxels. ``auto`` must have
-            been decided from the data before the head is built.
+        scale: what a vector of length 1 spans: a number in units of the finest voxel axis, or D voxels.
+            ``auto`` must have been decided from the data before the head is built.
         sigma: a number in units of the finest voxel axis, or D voxels.
-        sigma_decay: pairs [multiplier, epoch]; sigma is the initial value times all multipliers whose epoch has passed.
-        distance_weight: factor of an added term, the mean distance between vector and offset in units of sigma's initial
-            value; it has a gradient where the probability has none, far from the skeleton.
+        sigma_decay: pairs [multiplier, epoch]; sigma is the initial value times all multipliers whose epoch
+            has passed.
+        distance_weight: factor of an added term, the mean distance between vector and offset in units of
+            sigma's initial value; it has a gradient where the probability has none, far from the skeleton.
         kernel: edge of the one convolution.
         target_generator: default ``OffsetTarget``.
         predictor: default ``IdentityPredictor``.
@@ -64,11 +65,16 @@ class VectorHead(Head):
         start_epoch: int = 1,
     ) -> None:
         super().__init__(
-            target_generator or OffsetTarget(), predictor or IdentityPredictor(), criterion or Tversky(0.25, 0.75),
-            weight, start_epoch,
+            target_generator or OffsetTarget(),
+            predictor or IdentityPredictor(),
+            criterion or Tversky(0.25, 0.75),
+            weight,
+            start_epoch,
         )
         if isinstance(scale, str):
-            raise ValueError("scale 'auto' must be decided from data first: api.build_model does, or give a number")
+            raise ValueError(
+                "scale 'auto' must be decided from data first: api.build_model does, or give a number"
+            )
         spacing = tuple(voxel_size) if voxel_size is not None else (1.0,) * spatial_dims
         self.initial_sigma = to_voxels(sigma, spacing)
         self.sigma_decay = [(float(multiplier), int(epoch)) for multiplier, epoch in sigma_decay]
@@ -88,7 +94,9 @@ class VectorHead(Head):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return {"vector": self.conv(features).tanh()}
 
-    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+    def loss(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
+    ) -> Tensor:
         vector, offset, foreground = outputs["vector"].float(), targets["offset"], targets["foreground"]
         valid = batch.valid.unsqueeze(1)
         probability = offset_to_prob(self.scale, vector, offset, self.sigma(epoch)) * foreground
@@ -96,7 +104,13 @@ class VectorHead(Head):
         if self.distance_weight:
             shape = (1, -1, *(1,) * batch.valid.dim())[: vector.ndim]
             unit = vector.new_tensor(self.initial_sigma).view(shape)
-            miss = ((self.scale.view(shape) * vector - offset) / unit).square().sum(1, keepdim=True).add(1e-4).sqrt()
+            miss = (
+                ((self.scale.view(shape) * vector - offset) / unit)
+                .square()
+                .sum(1, keepdim=True)
+                .add(1e-4)
+                .sqrt()
+            )
             counts = foreground * valid
             loss = loss + self.distance_weight * (miss * counts).sum() / counts.sum().clamp(min=1)
         return loss

@@ -32,7 +32,9 @@ class ConvNeck(Neck):
         self.out_channels = out_channels or in_channels
         self.receptive_field = (kernel // 2,) * spatial_dims
         self.layers = nn.Sequential(
-            make_conv(spatial_dims, in_channels, self.out_channels, (kernel,) * spatial_dims, bias=norm != "batch"),
+            make_conv(
+                spatial_dims, in_channels, self.out_channels, (kernel,) * spatial_dims, bias=norm != "batch"
+            ),
             make_norm(norm, spatial_dims, self.out_channels),
             nn.ReLU(inplace=True),
         )

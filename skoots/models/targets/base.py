@@ -21,5 +21,9 @@ class TargetGenerator(ABC):
 TARGET_GENERATORS: Registry[TargetGenerator] = Registry(
     "target generator",
     TargetGenerator,
-    home=["skoots.models.targets.foreground", "skoots.models.targets.offset", "skoots.models.targets.skeleton_mask"],
+    home=[
+        "skoots.models.targets.foreground",
+        "skoots.models.targets.offset",
+        "skoots.models.targets.skeleton_mask",
+    ],
 )

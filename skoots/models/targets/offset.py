@@ -10,7 +10,7 @@ from skoots.samples import Batch
 
 @TARGET_GENERATORS.register
 class OffsetTarget(TargetGenerator):
-    """``offset``: (B, D, *S) voxels to the nearest own skeleton point; ``foreground``: where it means something."""
+    """``offset``: (B, D, *S) voxels to the nearest own skeleton point; ``foreground``: where it counts."""
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         return {"offset": batch.offset, "foreground": batch.foreground}

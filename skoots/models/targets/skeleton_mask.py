@@ -13,7 +13,7 @@ from skoots.skeletons.mask import skeleton_mask
 
 @TARGET_GENERATORS.register
 class SkeletonMaskTarget(TargetGenerator):
-    """``skeleton``: 1 within ``radius`` of the own skeleton, with a gap between the masks of different objects.
+    """``skeleton``: 1 within ``radius`` of the own skeleton, with gaps between different objects.
 
     Args:
         radius: in units of the finest voxel axis; ``auto`` follows each object (half its inscribed radius).

@@ -1,0 +1,99 @@
+"""The ``skoots`` command: its verbs, and how they fail."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from skoots.cli import check, demo, evaluate, segment, skeletonize, train
+from skoots.cli import list as list_parts
+from skoots.cli.console import log_to_stderr
+from skoots.cli.options import DEBUG, Debug
+from skoots.errors import SkootsError
+
+MENDABLE = 2  # exit status of a failure that the user can mend; the same as that of a mistyped option
+STOPPED = 130  # what shells report for Ctrl-C
+
+
+class Verbs(typer.core.TyperGroup):
+    """Runs a verb; a failure that the user can mend becomes one sentence, a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with log_to_stderr():
+            try:
+                return super().invoke(ctx)
+            except SkootsError as error:
+                raise _end(ctx, str(error), MENDABLE) from error
+            except KeyboardInterrupt as error:
+                raise _end(ctx, "stopped by Ctrl-C.", STOPPED) from error
+
+
+def _end(context: Any, sentence: str, status: int) -> typer.Exit:
+    if context.meta.get(DEBUG):
+        traceback.print_exc()
+    else:
+        typer.echo(f"skoots: {sentence}", err=True)
+    return typer.Exit(status)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help, the same in a terminal, a file and the documentation
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from skoots._version import __version__
+
+        typer.echo(f"skoots {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def skoots(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Separate touching, curved and branching objects in 2D and 3D microscopy."""
+
+
+def _add(verb: str, function: Callable[..., None], examples: Sequence[str]) -> None:
+    # \b keeps the lines of a paragraph as they are
+    epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
+    app.command(verb, epilog=epilog)(function)
+
+
+_add("train", train.train, train.EXAMPLES)
+_add("segment", segment.segment, segment.EXAMPLES)
+_add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
+_add("skeletonize", skeletonize.skeletonize, skeletonize.EXAMPLES)
+_add("check", check.check, check.EXAMPLES)
+_add("list", list_parts.list_parts, list_parts.EXAMPLES)
+_add("demo", demo.demo, demo.EXAMPLES)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: words after ``skoots``; None takes those of the process.
+
+    Returns:
+        Exit status: 0 done, 2 a failure that the user can mend, 130 stopped by Ctrl-C.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="skoots")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

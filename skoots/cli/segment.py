@@ -1,0 +1,91 @@
+"""``skoots segment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skoots.cli import console, options
+
+if TYPE_CHECKING:
+    from skoots.api import Segmentation
+
+EXAMPLES = (
+    "skoots segment cell7.tif --snapshot runs/mito",
+    "skoots segment cell7.zarr --snapshot runs/mito:best -o cell7.labels.zarr --maps",
+    "skoots segment cell7.tif --snapshot mito.pt --voxel-size 0.05,0.01,0.01 --set min_size=50",
+)
+
+FORMATS = "TIFF, Zarr, NumPy, or HDF5 as file.h5:/dataset."
+
+
+def segment(
+    volume: Annotated[Path, typer.Argument(metavar="VOLUME", help=FORMATS, show_default=False)],
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            "--snapshot",
+            "-s",
+            metavar="REF",
+            help="A file, a run folder, or e.g. runs/mito:best, runs/mito:latest, runs/mito:010.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="A .tif, .zarr, .npy or file.h5:/dataset; default: NAME.segmentation beside the volume.",
+        ),
+    ] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Write the outputs of the heads too.")] = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = None,
+    voxel_size: options.VoxelSize = None,
+    tile: Annotated[
+        str | None, typer.Option("--tile", metavar="Z,Y,X", help="Voxels that are predicted at once.")
+    ] = None,
+    decoding: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A decoding setting, e.g. min_size=50; repeatable."),
+    ] = None,
+    plugin: options.Plugins = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Label the objects of a volume.
+
+    Nothing that exists is replaced unless you say so, and the result does not depend on the tiles.
+    """
+    edges = options.numbers("--voxel-size", voxel_size, float, "0.5,0.1,0.1")
+    window = options.numbers("--tile", tile, int, "32,256,256")
+    changed = options.settings("--set", decoding)
+    from skoots import api
+
+    result = api.segment(
+        volume,
+        snapshot,
+        output,
+        maps=maps,
+        overwrite=overwrite,
+        device=device,
+        voxel_size=edges,
+        tile=window,
+        decoding=changed or None,
+        plugins=plugin or (),
+        progress=console.wants_bars(quiet),
+    )
+    typer.echo(summary(result))
+
+
+def summary(result: Segmentation) -> str:
+    """What was found, where it lies and what to type next."""
+    voxels = " x ".join(map(str, result.shape))
+    objects = console.count(result.objects, "object")
+    found = f"{objects} in {voxels} voxels, found in {console.duration(result.seconds)}."
+    maps = {f"Map {name}": path for name, path in result.maps.items()}
+    lying = console.places({"Labels": result.output, **maps})
+    return "\n\n".join([found, lying, console.next_command("evaluate", "LABELS", result.output)])

@@ -1,0 +1,166 @@
+"""Contract suites: a plugin author subclasses one, gives a part, and pytest checks that skoots can work with it.
+
+::
+
+    from skoots.testing import HeadContract
+
+    class TestBoundaryHead(HeadContract):
+        def make(self, in_channels, spatial_dims):
+            return BoundaryHead(in_channels, spatial_dims)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import pytest
+import torch
+
+from skoots.models.backbones.base import Backbone
+from skoots.models.criteria.base import Criterion
+from skoots.models.heads.base import Head
+from skoots.models.necks.base import Neck
+from skoots.samples import Batch, Sample
+from skoots.skeletons import nearest_offsets, skeletonize
+from skoots.synthetic import make_volume
+
+SHAPES = {2: (24, 20), 3: (12, 16, 20)}
+
+
+def example_batch(spatial_dims: int, size: int = 2) -> Batch:
+    """A batch of small synthetic samples.
+
+    Args:
+        spatial_dims: 2 or 3.
+        size: samples in it.
+    """
+    voxel_size = (1.0,) * spatial_dims
+    samples = []
+    for seed in range(size):
+        image, labels = make_volume(SHAPES[spatial_dims], seed, count=200, radius=(2.0, 3.0))
+        skeletons = skeletonize(labels)
+        radius = np.concatenate([[0], skeletons.inscribed]).astype(np.float32)
+        samples.append(
+            Sample(
+                image[None], labels, nearest_offsets(labels, skeletons), radius[labels], np.ones(labels.shape, bool),
+                voxel_size,
+            )
+        )
+    return Batch.collate(samples)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+class BackboneContract(ABC):
+    """What every backbone promises."""
+
+    @abstractmethod
+    def make(self, in_channels: int, spatial_dims: int) -> Backbone:
+        """The backbone under test."""
+
+    def test_publishes_facts(self, spatial_dims: int) -> None:
+        backbone = self.make(1, spatial_dims)
+        assert backbone.spatial_dims == spatial_dims
+        assert backbone.out_channels >= 1
+        assert len(backbone.stride) == len(backbone.receptive_field) == spatial_dims
+
+    def test_features_have_the_images_shape(self, spatial_dims: int) -> None:
+        backbone = self.make(2, spatial_dims).eval()
+        shape = tuple(3 * s for s in backbone.stride)
+        features = backbone(torch.randn(1, 2, *shape))
+        assert features.shape == (1, backbone.out_channels, *shape)
+
+    def test_voxels_beyond_the_receptive_field_do_not_matter(self, spatial_dims: int) -> None:
+        backbone = self.make(1, spatial_dims).eval()
+        reach = backbone.receptive_field
+        shape = tuple(-(-(r + 8) // s) * s + s for r, s in zip(reach, backbone.stride))
+        images = torch.randn(1, 1, *shape)
+        changed = images.clone()
+        changed[..., -1] += 10.0
+        with torch.no_grad():
+            difference = (backbone(images) - backbone(changed)).abs()
+        untouched = difference[..., : shape[-1] - 1 - reach[-1]]
+        assert untouched.numel() and float(untouched.max()) < 1e-4
+
+    def test_gradients_reach_every_weight(self, spatial_dims: int) -> None:
+        backbone = self.make(1, spatial_dims).train()
+        shape = tuple(4 * s for s in backbone.stride)
+        backbone(torch.randn(2, 1, *shape)).square().mean().backward()
+        assert all(p.grad is not None for p in backbone.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+class NeckContract(ABC):
+    """What every neck promises."""
+
+    @abstractmethod
+    def make(self, in_channels: int, spatial_dims: int) -> Neck:
+        """The neck under test."""
+
+    def test_features_keep_their_shape(self, spatial_dims: int) -> None:
+        neck = self.make(4, spatial_dims).eval()
+        features = neck(torch.randn(1, 4, *SHAPES[spatial_dims]))
+        assert features.shape == (1, neck.out_channels, *SHAPES[spatial_dims])
+        assert len(neck.receptive_field) == spatial_dims
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+class HeadContract(ABC):
+    """What every head promises."""
+
+    @abstractmethod
+    def make(self, in_channels: int, spatial_dims: int) -> Head:
+        """The head under test."""
+
+    def test_outputs_and_targets_are_named_and_shaped(self, spatial_dims: int) -> None:
+        head, batch = self.make(4, spatial_dims), example_batch(spatial_dims)
+        features = torch.randn(2, 4, *SHAPES[spatial_dims])
+        for tensors in (head(features), head.targets(batch), head.predict(head(features))):
+            assert tensors
+            for name, tensor in tensors.items():
+                assert isinstance(name, str)
+                assert tensor.shape[0] == 2 and tensor.shape[2:] == SHAPES[spatial_dims]
+
+    def test_loss_is_a_finite_scalar_with_a_gradient(self, spatial_dims: int) -> None:
+        head, batch = self.make(4, spatial_dims), example_batch(spatial_dims)
+        features = torch.randn(2, 4, *SHAPES[spatial_dims], requires_grad=True)
+        loss = head.loss(head(features), head.targets(batch), batch, epoch=1)
+        assert loss.shape == () and bool(torch.isfinite(loss))
+        loss.backward()
+        assert features.grad is not None and bool(torch.isfinite(features.grad).all())
+
+    def test_loss_of_a_batch_without_objects_is_finite(self, spatial_dims: int) -> None:
+        head, batch = self.make(4, spatial_dims), example_batch(spatial_dims)
+        for tensor in (batch.labels, batch.offset, batch.inscribed):
+            tensor.zero_()
+        features = torch.randn(2, 4, *SHAPES[spatial_dims])
+        assert bool(torch.isfinite(head.loss(head(features), head.targets(batch), batch, epoch=1)))
+
+
+class CriterionContract(ABC):
+    """What every criterion promises."""
+
+    @abstractmethod
+    def make(self) -> Criterion:
+        """The criterion under test."""
+
+    def test_right_is_better_than_wrong(self) -> None:
+        criterion = self.make()
+        target = torch.zeros(1, 1, 16, 16)
+        target[..., 4:12, 4:12] = 1
+        right, wrong = target * 0.98 + 0.01, (1 - target) * 0.98 + 0.01
+        assert float(criterion(right, target)) < float(criterion(wrong, target))
+
+    def test_invalid_voxels_do_not_count(self) -> None:
+        criterion = self.make()
+        target = (torch.arange(256).view(1, 1, 16, 16) % 3 == 0).float()
+        output, other = torch.full_like(target, 0.3), torch.full_like(target, 0.3)
+        valid = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+        valid[..., 8:, :] = False
+        other[..., 8:, :] = 0.9
+        assert torch.allclose(criterion(output, target, valid), criterion(other, target, valid))
+
+    def test_gradient_is_finite_without_objects(self) -> None:
+        output = torch.full((1, 1, 8, 8), 0.5, requires_grad=True)
+        self.make()(output, torch.zeros(1, 1, 8, 8)).backward()
+        assert output.grad is not None and bool(torch.isfinite(output.grad).all())

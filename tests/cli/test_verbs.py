@@ -1,0 +1,466 @@
+"""Every verb: what it asks of the api, what it prints, and how it fails; the api is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from skoots import api
+from skoots.api import Demo, Evaluation, Segmentation, SkeletonizedVolume, SkeletonReport, TrainingOutcome
+from skoots.cli.list import call, first_sentence
+from skoots.cli.main import main
+from skoots.config import load_config
+from skoots.errors import SkootsError
+
+SCORES = {"F1": 0.91, "F1@0.75": 0.7, "AP50": 0.83, "VOI_split": 0.1, "VOI_merge": 0.2, "ARAND": 0.05}
+BASELINE = {**SCORES, "F1": 0.31}
+RUN = Path("runs/mito/RUN_1")
+OUTCOME = TrainingOutcome(
+    run_folder=RUN,
+    best_snapshot=RUN / "snapshot-best-004.pt",
+    latest_snapshot=RUN / "snapshot-latest.pt",
+    epochs=5,
+    best_epoch=4,
+    metrics={"test.F1": 0.5, "test.AP50": 0.4, "train.loss": 1.0},
+    test_scores=SCORES,
+    baseline_scores=BASELINE,
+    figure=RUN / "figures/test.png",
+    test_volume="cell9",
+    seconds=200.0,
+)
+
+Asked = dict[str, Any]
+StandIn = Callable[[str, Any], Asked]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Puts an answer, a function or an exception in the place of a verb; what it was asked comes back."""
+
+    def put(verb: str, answer: Any) -> Asked:
+        asked: Asked = {}
+
+        def verb_of_api(*positional: Any, **named: Any) -> Any:
+            asked.update(named, positional=positional)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer() if callable(answer) else answer
+
+        monkeypatch.setattr(api, verb, verb_of_api)
+        return asked
+
+    return put
+
+
+def changed(outcome: TrainingOutcome, **values: Any) -> TrainingOutcome:
+    return TrainingOutcome(**{**vars(outcome), **values})
+
+
+# How commands fail ------------------------------------------------------------------------------------------
+
+
+def test_a_mendable_failure_is_one_sentence_and_status_2(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("check", SkootsError("a.yaml: no such thing."))
+    assert main(["check", "a.yaml"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "skoots: a.yaml: no such thing.\n"
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("words", [["--debug", "check", "a.yaml"], ["check", "a.yaml", "--debug"]])
+def test_debug_shows_the_traceback(
+    words: list[str], stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("check", SkootsError("no such thing."))
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback") and error.endswith("SkootsError: no such thing.\n")
+
+
+def test_a_bug_keeps_its_traceback(stand_in: StandIn) -> None:
+    stand_in("check", ZeroDivisionError("oops"))
+    with pytest.raises(ZeroDivisionError, match="oops"):
+        main(["check", "a.yaml"])
+
+
+def test_ctrl_c_is_one_line_and_status_130(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in("evaluate", KeyboardInterrupt())
+    assert main(["evaluate", "a", "b"]) == 130
+    assert capsys.readouterr().err == "skoots: stopped by Ctrl-C.\n"
+
+
+def test_usage_errors_are_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", "a.tif"]) == 2
+    assert "--snapshot" in capsys.readouterr().err
+    assert main(["trian"]) == 2
+
+
+def test_quiet_shows_warnings_and_results_only(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer() -> TrainingOutcome:
+        logging.getLogger("skoots").info("epoch 1")
+        logging.getLogger("skoots").warning("odd")
+        return OUTCOME
+
+    stand_in("train", answer)
+    assert main(["train", "a.yaml"]) == 0
+    assert capsys.readouterr().err == "epoch 1\nwarning: odd\n"
+    assert main(["train", "a.yaml", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "warning: odd\n"
+    assert "Run folder" in captured.out
+
+
+def test_a_broken_pipe_is_quiet() -> None:
+    code = "import sys; from skoots.cli.main import main; sys.exit(main(['train', '--help']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # as `head` does, before anything was written
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
+
+
+# train ------------------------------------------------------------------------------------------------------
+
+
+def test_train_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = stand_in("train", OUTCOME)
+    words = ["train", "mito.yaml", "a.b=1", "c=x", "--plugin", "./p.py", "--plugin", "q", "--device", "cpu"]
+    assert main(words) == 0
+    assert asked.pop("positional") == (Path("mito.yaml"), ["a.b=1", "c=x"])
+    assert asked == {"plugins": ["./p.py", "q"], "runs": Path("runs"), "device": "cpu", "progress": False}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Trained 5 epochs in 3 min 20 s; the best was epoch 4."
+    assert "On held-out data (cell9):" in lines
+    assert ["skoots", "0.910", "0.700", "0.830", "0.100", "0.200", "0.050"] in [
+        line.split() for line in lines
+    ]
+    assert ["connected", "components", "0.310"] in [line.split()[:3] for line in lines]
+    assert "Best snapshot  runs/mito/RUN_1/snapshot-best-004.pt" in lines
+    assert "Picture        runs/mito/RUN_1/figures/test.png" in lines
+    assert lines[-1] == "Next: skoots segment VOLUME --snapshot runs/mito/RUN_1 --plugin ./p.py --plugin q"
+
+
+def test_train_without_held_out_data_shows_the_validation(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("train", changed(OUTCOME, test_scores=None, baseline_scores=None, figure=None))
+    assert main(["train", "mito.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert "On the validation data, in the last epoch:" in text
+    assert "Picture" not in text and "connected components" not in text
+    assert ["skoots", "0.500", "-", "0.400", "-", "-", "-"] in [line.split() for line in text.splitlines()]
+
+
+def test_train_without_any_scores(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = {
+        "test_scores": {},
+        "baseline_scores": {},
+        "metrics": {"train.loss": 1.0},
+        "best_epoch": None,
+        "epochs": 1,
+    }
+    stand_in("train", changed(OUTCOME, **nothing))
+    assert main(["train", "mito.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Trained 1 epoch in 3 min 20 s.\n\nRun folder")
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("train", changed(OUTCOME, interrupted=True, epochs=3))
+    words = [
+        "train",
+        "mito.yaml",
+        "a=[1, 2]",
+        "resume_training_from=old.pt",
+        "--runs",
+        "elsewhere",
+        "--plugin",
+        "p",
+    ]
+    assert main(words) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "skoots: stopped by Ctrl-C after 3 epochs; latest snapshot runs/mito/RUN_1/snapshot-latest.pt; "
+        "go on with: skoots train mito.yaml 'a=[1, 2]' "
+        "resume_training_from=runs/mito/RUN_1/snapshot-latest.pt "
+        "--plugin p --runs elsewhere\n"
+    )
+
+
+# segment ----------------------------------------------------------------------------------------------------
+
+
+def test_segment_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    maps = {"vector": Path("o.vector.tif")}
+    asked = stand_in("segment", Segmentation(Path("o.tif"), 1, (16, 32, 32), maps, 2.0))
+    words = ["segment", "v.tif", "--snapshot", "runs/mito:best", "-o", "o.tif", "--maps", "--overwrite"]
+    words += [
+        "--voxel-size",
+        "0.5,.1,1e-1",
+        "--tile",
+        "8,16,16",
+        "--set",
+        "min_size=50",
+        "--set",
+        "reach=2.5",
+    ]
+    assert main(words) == 0
+    assert asked == {
+        "positional": (Path("v.tif"), "runs/mito:best", Path("o.tif")),
+        "maps": True,
+        "overwrite": True,
+        "device": None,
+        "voxel_size": (0.5, 0.1, 0.1),
+        "tile": (8, 16, 16),
+        "decoding": {"min_size": 50, "reach": 2.5},
+        "plugins": (),
+        "progress": False,
+    }
+    text = capsys.readouterr().out
+    assert text == (
+        "1 object in 16 x 32 x 32 voxels, found in 2.0 s.\n\n"
+        "Labels      o.tif\nMap vector  o.vector.tif\n\nNext: skoots evaluate LABELS o.tif\n"
+    )
+
+
+def test_segment_leaves_to_the_api_what_was_not_said(stand_in: StandIn) -> None:
+    asked = stand_in("segment", Segmentation(Path("o.tif"), 0, (4, 4)))
+    assert main(["segment", "v.tif", "-s", "x.pt"]) == 0
+    assert asked["positional"] == (Path("v.tif"), "x.pt", None)
+    assert asked["decoding"] is asked["voxel_size"] is asked["tile"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--tile", "8,x"],
+            "--tile '8,x' is not understood. Write positive whole numbers in the order z,y,x",
+        ),
+        (["--tile", "8,0,8"], "--tile '8,0,8' is not understood."),
+        (["--voxel-size", "1,nan,1"], "--voxel-size '1,nan,1' is not understood. Write positive numbers"),
+        (["--voxel-size", ""], "--voxel-size '' is not understood."),
+        (["--set", "min_size"], "--set 'min_size' names no key and value. Write --set key=value."),
+    ],
+)
+def test_segment_names_words_that_it_does_not_understand(
+    words: list[str], sentence: str, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("segment", AssertionError("must not be reached"))
+    assert main(["segment", "v.tif", "-s", "x.pt", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"skoots: {sentence}")
+
+
+# evaluate ---------------------------------------------------------------------------------------------------
+
+EVALUATION = Evaluation(
+    {"F1": 0.5, "VOI_split": float("nan"), "n_truth": 12.0, "n_prediction": 1.0}, "truth.tif", "found.tif"
+)
+
+
+def test_evaluate_prints_a_table(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = stand_in("evaluate", EVALUATION)
+    assert main(["evaluate", "truth.tif", "found.tif", "--min-size", "5", "--ignore-label", "255"]) == 0
+    assert asked == {
+        "positional": (Path("truth.tif"), Path("found.tif")),
+        "min_size": 5,
+        "ignore_label": 255,
+    }
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Truth       truth.tif  12 objects", "Prediction  found.tif    1 object"]
+    assert lines[3] == "F1         0.500  objects matched one to one at IoU 0.5"
+    assert lines[4].split()[:2] == ["VOI_split", "-"]
+    assert "the true background is not counted" in lines[-1]
+
+
+def test_evaluate_says_that_folders_are_pooled(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in("evaluate", Evaluation(EVALUATION.scores, "a", "b", 3))
+    assert main(["evaluate", "a", "b"]) == 0
+    assert "Pooled over 3 volumes" in capsys.readouterr().out
+
+
+def test_evaluate_prints_one_json_object(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in("evaluate", EVALUATION)
+    assert main(["evaluate", "truth.tif", "found.tif", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert value["truth"] == "truth.tif" and value["prediction"] == "found.tif"
+    assert value["scores"] == {"F1": 0.5, "VOI_split": None, "n_truth": 12.0, "n_prediction": 1.0}
+
+
+def test_every_metric_is_explained() -> None:
+    from skoots.cli.evaluate import MEANINGS
+    from skoots.metrics import METRIC_NAMES
+
+    assert set(MEANINGS) == set(METRIC_NAMES)
+
+
+# skeletonize, check, list, demo -----------------------------------------------------------------------------
+
+
+def test_skeletonize_reports_volumes_and_touching_skeletons(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volumes = [
+        SkeletonizedVolume("a", Path("d/a.skeletons.trch"), 7, True, 0, 1.5),
+        SkeletonizedVolume("bb", Path("d/bb.skeletons.trch"), 120, False, 2, 0.1),
+    ]
+    asked = stand_in("skeletonize", SkeletonReport(volumes))
+    words = ["--voxel-size", "2,1,1", "--algorithm", "kimimaro", "--overwrite", "--threads", "3"]
+    assert main(["skeletonize", "d", *words]) == 0
+    assert asked == {
+        "positional": (Path("d"),),
+        "voxel_size": (2.0, 1.0, 1.0),
+        "algorithm": "kimimaro",
+        "overwrite": True,
+        "threads": 3,
+        "progress": False,
+    }
+    assert capsys.readouterr().out.splitlines() == [
+        "volume  objects   time  skeletons",
+        "a             7  1.5 s  d/a.skeletons.trch",
+        "bb          120      -  d/bb.skeletons.trch",
+        "",
+        "1 volume traced, 1 up to date already.",
+        "",
+        "The skeletons of 2 pairs of objects touch (2 in bb); decoding would merge them.",
+    ]
+
+
+def test_skeletonize_knows_two_algorithms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["skeletonize", "d", "--algorithm", "magic"]) == 2
+    error = capsys.readouterr().err
+    assert "thinning" in error and "kimimaro" in error
+
+
+def test_check_reports_or_prints_the_config(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config({"data": {"train": ["somewhere"]}})
+    asked = stand_in("check", SimpleNamespace(config=config, lines=["All is well."]))
+    assert main(["check", "c.yaml", "train_settings.epochs=3"]) == 0
+    assert asked == {
+        "positional": (Path("c.yaml"), ["train_settings.epochs=3"]),
+        "plugins": (),
+        "device": None,
+    }
+    assert capsys.readouterr().out == (
+        "All is well.\n\nNo fault found. Next: skoots train c.yaml train_settings.epochs=3\n"
+    )
+    assert main(["check", "c.yaml", "--print-config"]) == 0
+    from skoots.config.yaml12 import parse
+
+    assert load_config(parse(capsys.readouterr().out)[0]) == config
+
+
+def test_list_names_all_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert {"VectorHead", "SkeletonHead"} <= set(rows["heads"].replace(",", "").split())
+    assert set(api.registries()) <= set(rows)
+
+
+@pytest.mark.parametrize("kind", ["heads", "head", "HEADS"])
+def test_list_describes_the_parts_of_a_kind(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind]) == 0
+    text = capsys.readouterr().out
+    assert "SemanticHead(in_channels, spatial_dims=3," in text
+    assert "probability of being inside any object." in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_list_understands_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("target-generators", "target generator"):
+        assert main(["list", kind]) == 0
+        assert "OffsetTarget" in capsys.readouterr().out
+
+
+def test_list_offers_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "hedas"]) == 2
+    assert capsys.readouterr().err == "skoots: There are no parts called 'hedas'. Did you mean heads?\n"
+
+
+def test_list_shows_what_a_plugin_adds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skoots.models.criteria.base import CRITERIA
+
+    CRITERIA.names()
+    monkeypatch.setattr(
+        CRITERIA, "_parts", dict(CRITERIA._parts)
+    )  # what the plugin adds goes away with the test
+    plugin = tmp_path / "my_loss.py"
+    plugin.write_text(
+        "from skoots.models.criteria.base import CRITERIA, Criterion\n"
+        "@CRITERIA.register\n"
+        "class MyLoss(Criterion):\n"
+        "    '''The mean of it. And more.'''\n"
+        "    def __init__(self, power: float = 2.0, *names: str) -> None: ...\n"
+    )
+    assert main(["list", "criteria", "--plugin", str(plugin)]) == 0
+    assert "MyLoss(power=2.0, *names)\n    The mean of it.\n" in capsys.readouterr().out
+    assert main(["list", "--plugin", str(tmp_path / "nothing.py")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_signatures_and_sentences() -> None:
+    class Part:
+        """Does `this`,
+        over two lines. And that.
+
+        Args: none.
+        """
+
+        def __init__(self, a, b: str = "x", *, c=(1, 2), **rest) -> None: ...  # type: ignore[no-untyped-def]
+
+    class Mute(Part):
+        pass
+
+    assert call("Part", Part) == "Part(a, b='x', c=(1, 2), **rest)"
+    assert first_sentence(Part) == "Does `this`, over two lines."
+    assert first_sentence(Mute) == ""
+
+
+def test_demo_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("d")
+    segmentation = Segmentation(folder / "test/a.segmentation.tif", 30, (8, 8, 8), {}, 4.0)
+    evaluation = Evaluation(SCORES, "d/test/a.labels.tif", str(segmentation.output))
+    asked = stand_in("demo", Demo(folder, OUTCOME, segmentation, evaluation))
+    assert main(["demo", "d", "--overwrite"]) == 0
+    assert asked == {"positional": (folder,), "overwrite": True, "progress": False}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Trained 5 epochs and found 30 objects in a volume that was held out, in 3 min 24 s."
+    assert "True labels       d/test/a.labels.tif" in lines
+    assert ["connected", "components", "0.310"] in [line.split()[:3] for line in lines]
+    assert lines[-1] == "Next: skoots segment VOLUME --snapshot runs/mito/RUN_1"
+
+
+@pytest.mark.parametrize("verb", ["train", "segment", "evaluate", "skeletonize", "check", "list", "demo"])
+def test_every_verb_has_examples_that_parse(
+    verb: str, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The examples in the help are tried with a stand-in, up to the call of the api."""
+    import shlex
+
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    examples = [line.strip() for line in text.split("Examples:")[1].splitlines() if line.strip()]
+    assert examples and all(example.startswith(f"skoots {verb}") for example in examples)
+    if verb == "list":
+        return
+    for example in examples:
+        stand_in(verb, SkootsError("reached."))
+        words = shlex.split(example.split(" > ")[0])[1:]
+        assert main(words) == 2
+        assert capsys.readouterr().err == "skoots: reached.\n"
