@@ -140,7 +140,7 @@ def build_model(config: Config, facts: DataFacts) -> SegmentationModel:
         here["in_channels"] = neck.out_channels
     heads = {name: _build_head(name, node, here) for name, node in section.heads.items()}
     model = SegmentationModel(backbone, heads, neck, **freezing)
-    return model.to(memory_format=torch.channels_last_3d) if facts.spatial_dims == 3 else model  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last_3d) if facts.spatial_dims == 3 else model
 
 
 def _build_head(name: str, node: Mapping[str, Any], facts: Mapping[str, Any]) -> Head:

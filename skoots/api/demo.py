@@ -51,6 +51,8 @@ def demo(folder: Path | str = "skoots-demo", *, overwrite: bool = False, progres
         raise SkootsError(f"{root} exists; choose another folder or say --overwrite.")
     config = _write_example(root, overwrite)
     outcome = train(config, runs=root / "runs", progress=progress)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
     image = root / "test" / "tubes_4.tif"
     segmentation = segment(image, outcome.run_folder, overwrite=overwrite, progress=progress)
     return Demo(root, outcome, segmentation, evaluate(root / "test" / "tubes_4.labels.tif", segmentation.output))

@@ -194,5 +194,6 @@ def predict_maps(plan: Plan, image: Volume) -> dict[str, np.ndarray]:
         for name, array in values.items():
             if name not in whole:
                 whole[name] = np.zeros((array.shape[0], *image.shape), np.float32)
-            whole[name][(slice(None), *box.slices)] = array
+            window = (slice(None), *box.slices)
+            whole[name][window] = array
     return whole

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +142,21 @@ def train(
     settings = load_config(config, overrides, plugins)
     folder = new_run_folder(runs, experiment_name(settings))
     with log_to(folder / "train.log"):
-        loggers = build_loggers(settings, folder)  # first: a fault in their arguments needs no data to be found
-        prepared = prepare(settings, device)
-        for sentence in prepared.decided:
-            log.info(sentence)
-        write_config(prepared.config, folder / "pytorch_config.yaml")
-        runner = build_runner(prepared, folder, loggers, progress)
+        with removed_if_it_fails(folder):
+            loggers = build_loggers(settings, folder)  # first: a fault in their arguments needs no data to be found
+            prepared = prepare(settings, device)
+            for sentence in prepared.decided:
+                log.info(sentence)
+            write_config(prepared.config, folder / "pytorch_config.yaml")
+            runner = build_runner(prepared, folder, loggers, progress)
         result = runner.fit()
-        return _conclude(prepared, folder, result, time.monotonic() - began)
+        outcome = _outcome(folder, result, time.monotonic() - began)
+        if outcome.interrupted:
+            return outcome
+        try:
+            return _conclude(prepared, outcome)
+        except KeyboardInterrupt:
+            return replace(outcome, interrupted=True)
 
 
 def experiment_name(config: Config) -> str:
@@ -315,6 +323,16 @@ def provenance() -> dict[str, str]:
 
 
 @contextmanager
+def removed_if_it_fails(folder: Path) -> Iterator[None]:
+    """Leave no empty run behind a training that could not begin."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Also write what is logged into a file."""
     handler = logging.FileHandler(path, encoding="utf-8")
@@ -334,26 +352,26 @@ def log_to(path: Path) -> Iterator[None]:
 # Afterwards -----------------------------------------------------------------------------------------------------
 
 
-def _conclude(prepared: Prepared, folder: Path, result: FitResult, seconds: float) -> TrainingOutcome:
+def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome:
     best = sorted(folder.glob("snapshot-best-*.pt"))
-    latest = folder / "snapshot-latest.pt"
-    outcome = TrainingOutcome(
-        folder, best[-1] if best else None, latest, result.epochs, result.best_epoch, result.metrics,
-        interrupted=result.interrupted, seconds=seconds,
+    return TrainingOutcome(
+        folder, best[-1] if best else None, folder / "snapshot-latest.pt", result.epochs, result.best_epoch,
+        result.metrics, interrupted=result.interrupted, seconds=seconds,
     )
-    if result.interrupted:
-        return outcome
-    if (folder / "learning_stats.csv").exists():
-        training_curves(folder / "figures" / "curves.png", folder / "learning_stats.csv")
+
+
+def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:
+    """Draw the curves, and score the best snapshot on held-out volumes."""
+    figures = outcome.run_folder / "figures"
+    training_curves(figures / "curves.png", outcome.run_folder / "learning_stats.csv")
     held_out = open_volumes(prepared.config, "test") or prepared.validation
     if not held_out:
         return outcome
-    loaded = load_model(outcome.best_snapshot or latest, str(prepared.device), prepared.config.plugins)
-    scores, baseline, figure = compare_with_components(loaded, [v for v, _ in held_out], folder / "figures" / "test.png")
+    snapshot = outcome.best_snapshot or outcome.latest_snapshot
+    loaded = load_model(snapshot, str(prepared.device), prepared.config.plugins)
+    scores, baseline, figure = compare_with_components(loaded, [v for v, _ in held_out], figures / "test.png")
     names = ", ".join(volume.name for volume, _ in held_out)
-    return TrainingOutcome(
-        **{**vars(outcome), "test_scores": scores, "baseline_scores": baseline, "figure": figure, "test_volume": names}
-    )
+    return replace(outcome, test_scores=scores, baseline_scores=baseline, figure=figure, test_volume=names)
 
 
 def compare_with_components(

@@ -81,11 +81,10 @@ def call(name: str, part: Any) -> str:
 
 
 def _argument(parameter: inspect.Parameter) -> str:
-    stars = "*" * (parameter.kind is parameter.VAR_POSITIONAL) + "**" * (
-        parameter.kind is parameter.VAR_KEYWORD
-    )
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return str(parameter).split(":")[0]  # *names or **names, without the annotation
     default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
-    return f"{stars}{parameter.name}{default}"
+    return parameter.name + default
 
 
 def first_sentence(part: Any) -> str:

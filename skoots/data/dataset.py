@@ -198,7 +198,7 @@ def volume_skeletons(
     return skeletons, traced
 
 
-def _cut(volume: ArrayVolume, box: Box) -> ArrayVolume:
+def _cut(volume: Volume, box: Box) -> ArrayVolume:
     if not Box.of_shape(volume.shape).contains(box):
         raise VolumeError(f"{volume.path}: box {box.start} to {box.stop} reaches outside the volume of shape {volume.shape}.")
     return ArrayVolume(volume.path, volume.read(box), volume.voxel_size, volume.unit, volume.channels is not None)

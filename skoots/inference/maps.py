@@ -42,7 +42,8 @@ class Maps:
             box: where they lie.
             maps: ``vector`` (D, *S) in [-1, 1], ``semantic`` and ``skeleton`` (1, *S) in [0, 1].
         """
-        self.vector[(slice(None), *box.slices)] = np.rint(maps["vector"] * 127).astype(np.int8)
+        window = (slice(None), *box.slices)
+        self.vector[window] = np.rint(maps["vector"] * 127).astype(np.int8)
         for name in ("semantic", "skeleton"):
             getattr(self, name)[box.slices] = np.rint(maps[name][0] * 255).astype(np.uint8)
 

@@ -78,7 +78,8 @@ def predict_tiles(plan: Plan, image: Volume, progress: Progress = quietly) -> It
 
 
 def _core(values: Tensor, tile: Tile) -> np.ndarray:
-    return values[0][(slice(None), *tile.core.slices)].float().cpu().numpy()
+    window = (slice(None), *tile.core.slices)
+    return values[0][window].float().cpu().numpy()
 
 
 def segment_volume(
@@ -115,7 +116,7 @@ def segment_volume(
             maps.store(box, values)
             for name, volume in (map_outputs or {}).items():
                 volume.write(box, values[name])
-        return _decode(plan, maps, scale, output, progress)
+        return _decode(plan, maps, scale or (), output, progress)
     finally:
         maps.close()
 

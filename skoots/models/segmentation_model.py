@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,10 @@ class SegmentationModel(nn.Module):
                 for parameter in layer.parameters():
                     parameter.requires_grad_(False)
 
+    def named_heads(self) -> list[tuple[str, Head]]:
+        """Heads with their names, in the order of the config."""
+        return [(name, cast(Head, head)) for name, head in self.heads.items()]
+
     def _backbone_batch_norms(self) -> list[nn.Module]:
         return [m for m in self.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
@@ -70,29 +75,31 @@ class SegmentationModel(nn.Module):
         """D voxels on either side that an output voxel depends on: the halo that makes tiling exact."""
         none = (0,) * self.spatial_dims
         neck = self.neck.receptive_field if self.neck is not None else none
-        heads = [getattr(head, "receptive_field", none) for head in self.heads.values()]
+        heads = [head.receptive_field or none for _, head in self.named_heads()]
         return tuple(b + n + max(h) for b, n, h in zip(self.backbone.receptive_field, neck, zip(*heads)))
 
     @property
     def vector_scale(self) -> tuple[float, ...] | None:
         """D voxels that a vector of length 1 spans; None without a vector head."""
         for head in self.heads.values():
-            if isinstance(getattr(head, "scale", None), Tensor):
-                return tuple(head.scale.tolist())
+            scale = getattr(head, "scale", None)
+            if isinstance(scale, Tensor):
+                return tuple(scale.tolist())
         return None
 
     def forward(self, images: Tensor) -> Outputs:
         """(B, C, *S) images of any shape to outputs of the same *S."""
         shape = images.shape[2:]
-        features = self.backbone(pad_to_multiple(images, self.stride))
+        features: Tensor = self.backbone(pad_to_multiple(images, self.stride))
         if self.neck is not None:
             features = self.neck(features)
-        features = features[(..., *(slice(0, n) for n in shape))]
-        return {name: head(features) for name, head in self.heads.items()}
+        window = (slice(None), slice(None), *(slice(0, n) for n in shape))
+        features = features[window]
+        return {name: head(features) for name, head in self.named_heads()}
 
     def targets(self, batch: Batch) -> Outputs:
         """What each head should output for this batch."""
-        return {name: head.targets(batch) for name, head in self.heads.items()}
+        return {name: head.targets(batch) for name, head in self.named_heads()}
 
     def loss(
         self, outputs: Outputs, targets: Outputs, batch: Batch, epoch: int
@@ -101,14 +108,14 @@ class SegmentationModel(nn.Module):
 
         Heads whose ``start_epoch`` has not come are reported but do not count.
         """
-        parts = {name: head.loss(outputs[name], targets[name], batch, epoch) for name, head in self.heads.items()}
-        counted = [head.weight * parts[name] for name, head in self.heads.items() if epoch >= head.start_epoch]
+        parts = {name: head.loss(outputs[name], targets[name], batch, epoch) for name, head in self.named_heads()}
+        counted = [head.weight * parts[name] for name, head in self.named_heads() if epoch >= head.start_epoch]
         total = torch.stack(counted).sum() if counted else torch.stack(list(parts.values())).sum() * 0
         return total, parts
 
     def predict(self, outputs: Outputs) -> dict[str, Tensor]:
         """The maps of all heads by map name."""
-        return {key: value for name, head in self.heads.items() for key, value in head.predict(outputs[name]).items()}
+        return {key: value for name, head in self.named_heads() for key, value in head.predict(outputs[name]).items()}
 
 
 def pad_to_multiple(images: Tensor, multiple: tuple[int, ...]) -> Tensor:

@@ -50,14 +50,15 @@ class Evaluator:
 
     def _overlaps(self, model: SegmentationModel, outputs: dict, batch: Batch) -> list[Overlap]:
         maps = model.predict(outputs)
-        if not {"vector", "semantic", "skeleton"} <= set(maps):
+        scale = model.vector_scale
+        if scale is None or not {"vector", "semantic", "skeleton"} <= set(maps):
             return []
         host = {name: maps[name].float().cpu().numpy() for name in ("vector", "semantic", "skeleton")}
         truths = torch.where(batch.valid, batch.labels, -1).cpu().numpy()
         overlaps = []
         for i, truth in enumerate(truths):
             prediction = decode(
-                host["vector"][i], host["semantic"][i, 0], host["skeleton"][i, 0], model.vector_scale,
+                host["vector"][i], host["semantic"][i, 0], host["skeleton"][i, 0], scale,
                 batch.voxel_size, self.decoding,
             )
             overlaps.append(contingency(truth, np.asarray(prediction), ignore=-1))

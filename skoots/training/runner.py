@@ -215,7 +215,7 @@ class TrainingRunner:
             "epoch": self.epoch,
             "step": self.step,
             "optimizer_state_dict": optimizer_state(self.optimizer),
-            "rng": {"torch": torch.get_rng_state()},
+            "rng": _random_state(),
             "best": self.best,
             "metrics": measured,
             "history": self.history,
@@ -224,8 +224,6 @@ class TrainingRunner:
             "facts": self.facts,
             "provenance": self.provenance,
         }
-        if torch.cuda.is_available():
-            state["rng"]["cuda"] = torch.cuda.get_rng_state_all()
         if self.scheduler is not None:
             state["torch_scheduler_state_dict"] = scheduler_state(self.scheduler)
         return state
@@ -249,16 +247,27 @@ class TrainingRunner:
                 load_scheduler_state(self.scheduler, state["torch_scheduler_state_dict"])
             else:
                 replay(self.scheduler, self.epoch, [epoch.get(self.key_metric) for epoch in self.history])
-        rng = state.get("rng", {})
-        if "torch" in rng:
-            torch.set_rng_state(rng["torch"].cpu())
-        if "cuda" in rng and torch.cuda.is_available() and len(rng["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([r.cpu() for r in rng["cuda"]])
+        _set_random_state(state.get("rng", {}))
 
     def _save_what_is_not_saved(self) -> None:
         """After Ctrl-C: the last complete epoch is on disk already, unless there was none."""
         if self.epoch == 0:
             self.snapshots.save(self.state(), 0, is_best=False)
+
+
+def _random_state() -> dict[str, Any]:
+    """Of torch's generators; windows are drawn from (seed, epoch, index) and need no state."""
+    state: dict[str, Any] = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    if "torch" in state:
+        torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
 
 
 RUNNERS: Registry[TrainingRunner] = Registry("runner", TrainingRunner)

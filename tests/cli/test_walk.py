@@ -203,6 +203,11 @@ def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def remove_all(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        path.unlink()
+
+
 def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     tifffile.imwrite(path, change(tifffile.imread(path)))
 
@@ -213,8 +218,8 @@ def with_nan(image: np.ndarray) -> np.ndarray:
     return image
 
 
-BAD_PAIRS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
-    "empty image": (lambda d: (d / "a.tif").write_bytes(b"") and None, ["a.tif", "empty"]),
+BAD_PAIRS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "empty image": (lambda d: (d / "a.tif").write_bytes(b""), ["a.tif", "empty"]),
     "truncated image": (lambda d: halve(d / "a.tif"), ["a.tif"]),
     "truncated labels": (lambda d: halve(d / "a.labels.tif"), ["a.labels.tif"]),
     "labels of another shape": (
@@ -233,7 +238,7 @@ BAD_PAIRS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "an all-zero image": (lambda d: rewrite(d / "a.tif", np.zeros_like), ["a.tif"]),
     "images without labels": (lambda d: (d / "a.labels.tif").unlink(), ["no labels", "a.labels.tif"]),
     "labels without images": (lambda d: (d / "a.tif").unlink(), ["a.labels.tif", "image"]),
-    "nothing": (lambda d: [p.unlink() for p in list(d.iterdir())] and None, ["train", "no images"]),
+    "nothing": (remove_all, ["train", "no images"]),
 }
 
 

@@ -118,6 +118,16 @@ def test_objects_at_the_rim_keep_their_curve():
     assert np.ptp(skeletons.of(1)[:, 2]) >= 36
 
 
+@pytest.mark.parametrize("width", [2, 4, 6])
+def test_rods_of_even_width_do_not_vanish(width):
+    """scikit-image thins them to nothing."""
+    labels = np.zeros((10, 10, 50), np.int32)
+    labels[2 : 2 + width, 2 : 2 + width, 5:45] = 1
+    skeletons = skeletonize(labels)
+    check(labels, skeletons)
+    assert np.ptp(skeletons.of(1)[:, 2]) >= 38 - width
+
+
 def test_ids_may_be_large_and_no_objects_are_fine():
     labels = np.zeros((6, 6, 6), np.int64)
     labels[1:5, 1:5, 1:5] = 2**40

@@ -16,6 +16,9 @@ from skoots.samples import Batch
 class Head(nn.Module, ABC):
     """From features to named outputs; owns its target generator, predictor and criterion.
 
+    Attributes:
+        receptive_field: D voxels on either side that an output voxel depends on; None means none, as for a 1^D convolution.
+
     Args:
         target_generator: makes the targets from a batch.
         predictor: makes the maps that decoding reads.
@@ -24,7 +27,7 @@ class Head(nn.Module, ABC):
         start_epoch: first epoch (counted from 1) in which the head counts.
     """
 
-    out_channels: int
+    receptive_field: tuple[int, ...] | None = None
 
     def __init__(
         self,

@@ -30,8 +30,6 @@ class SemanticHead(Head):
         start_epoch: first epoch in which it counts.
     """
 
-    out_channels = 1
-
     def __init__(
         self,
         in_channels: int,

@@ -32,8 +32,6 @@ class SkeletonHead(Head):
         start_epoch: first epoch in which it counts.
     """
 
-    out_channels = 1
-
     def __init__(
         self,
         in_channels: int,

@@ -80,7 +80,6 @@ class VectorHead(Head):
         self.sigma_decay = [(float(multiplier), int(epoch)) for multiplier, epoch in sigma_decay]
         self.distance_weight = distance_weight
         self.register_buffer("scale", torch.tensor(to_voxels(scale, spacing)))
-        self.out_channels = spatial_dims
         self.conv = make_conv(spatial_dims, in_channels, spatial_dims, (kernel,) * spatial_dims)
         self.receptive_field = (kernel // 2,) * spatial_dims
 

@@ -1,0 +1,62 @@
+"""Device, seed, threads."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from skoots.errors import SkootsError
+from skoots.runtime import choose_device, cpu_count, seed_everything
+
+
+def test_auto_prefers_an_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device() == choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto").type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "meta", "fpga"])
+def test_unknown_devices_are_named(name):
+    with pytest.raises(SkootsError, match=rf"device: '{name}' is no device .* say auto, cpu, cuda, cuda:1 or mps\."):
+        choose_device(name)
+
+
+def test_absent_devices_are_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(SkootsError, match="'cuda:1' is not on this machine, which has 1 CUDA device"):
+        choose_device("cuda:1")
+    with pytest.raises(SkootsError, match="'mps' is not on this machine; say auto or cpu"):
+        choose_device("mps")
+
+
+def test_seeds_repeat():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_everything(2**40 + 7)
+    first = draw()
+    seed_everything(2**40 + 7)
+    assert draw() == first
+    seed_everything(8)
+    assert all(a != b for a, b in zip(draw(), first))
+    random.setstate(states[0]), np.random.set_state(states[1]), torch.set_rng_state(states[2])
+
+
+def test_cpu_count_is_of_this_process(monkeypatch):
+    assert cpu_count() >= 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    assert cpu_count() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cpu_count() == 1
