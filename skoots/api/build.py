@@ -31,6 +31,7 @@ from skoots.runtime import choose_device
 from skoots.snapshots import find_snapshot, read_snapshot
 
 log = logging.getLogger("skoots")
+PRETRAINED = ("pretrained", "pretrained_file")
 FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
 Volumes = list[tuple[LabelledVolume, int]]
 
@@ -112,8 +113,13 @@ def with_scale(config: Config, scale: Sequence[float]) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"heads": heads})})
 
 
-def build_model(config: Config, facts: DataFacts) -> SegmentationModel:
+def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> SegmentationModel:
     """Backbone, neck and heads; each is built from what the part before it publishes.
+
+    Args:
+        config: its ``model`` section.
+        facts: of the data.
+        pretrained: False if weights are loaded afterwards: pretrained ones are not fetched then.
 
     Raises:
         ConfigError: ``backbone_output_channels`` does not agree with the backbone, or arguments do not fit together.
@@ -121,6 +127,8 @@ def build_model(config: Config, facts: DataFacts) -> SegmentationModel:
     section = config.model
     name, arguments = split_node(section.backbone)
     freezing = {key: arguments.pop(key, False) for key in FREEZING}
+    if not pretrained:
+        arguments = {key: value for key, value in arguments.items() if key not in PRETRAINED}
     try:
         backbone = BACKBONES.build({"type": name, **arguments}, **vars(facts))
     except (ValueError, TypeError) as error:
@@ -227,7 +235,7 @@ def load_model(snapshot: Path | str, device: str | None = None, plugins: Sequenc
     config = load_config(state["cfg"], plugins=plugins, trusted=False)
     stored = state["facts"]
     facts = DataFacts(stored["in_channels"], stored["spatial_dims"], tuple(stored["voxel_size"]))
-    model = build_model(config, facts)
+    model = build_model(config, facts, pretrained=False)
     try:
         model.load_state_dict(state.get("ema_net") or state["net"])
     except RuntimeError as error:
