@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from skoots.api.build import build_augmentations
-from skoots.api.train import prepare
+from skoots.api.prepare import prepare
 from skoots.config import load_config
 from skoots.data.dataset import CropDataset
 from skoots.data.loaders import train_loader

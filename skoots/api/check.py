@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from skoots.api.build import open_volumes
-from skoots.api.train import Prepared, prepare
+from skoots.api.prepare import Prepared, prepare
 from skoots.config import Config, load_config
 from skoots.data.dataset import CropDataset
 from skoots.data.loaders import train_loader

@@ -8,47 +8,29 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from skoots._version import __version__
-from skoots.api.build import (
-    DataFacts,
-    LoadedModel,
-    Volumes,
-    build_augmentations,
-    build_model,
-    decoding_of,
-    load_model,
-    needs_scale,
-    open_volumes,
-    with_scale,
-)
-from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
-from skoots.api.segment import make_plan, predict_maps
+from skoots.api.build import build_augmentations, decoding_of, load_model, open_volumes
+from skoots.api.held_out import compare_with_components
+from skoots.api.prepare import Prepared, prepare
 from skoots.config import Config, load_config, write_config
 from skoots.data.dataset import CoveringDataset, CropDataset
-from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import covering_loader, train_loader
-from skoots.errors import ConfigError, Fault, SkootsError
-from skoots.instances import decode, label_components
+from skoots.errors import ConfigError, Fault
 from skoots.loggers.base import LOGGERS, Logger
 from skoots.loggers.csv import CSVLogger
-from skoots.metrics import Overlap, contingency, score, stack
-from skoots.models.segmentation_model import SegmentationModel
-from skoots.reports.figures import training_curves, write_prediction_figure
-from skoots.runtime import choose_device, seed_everything
+from skoots.reports.figures import training_curves
 from skoots.snapshots import SnapshotManager, find_snapshot, new_run_folder, read_snapshot
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
 from skoots.training.optimizers import build_optimizer
 from skoots.training.runner import RUNNERS, FitResult, TrainingRunner
 from skoots.training.schedules import build_scheduler
-from skoots.volumes import read_labels
 
 log = logging.getLogger("skoots")
 
@@ -84,33 +66,6 @@ class TrainingOutcome:
     test_volume: str | None = None
     interrupted: bool = False
     seconds: float = 0.0
-
-
-@dataclass
-class Prepared:
-    """Everything that a training needs, built and checked.
-
-    Args:
-        config: with every ``auto`` decided.
-        facts: of the data.
-        device: to train on.
-        train: volumes to learn from.
-        validation: volumes to choose the best snapshot by.
-        model: on its device.
-        crop: training window.
-        validation_crop: validation window.
-        decided: sentences that say what ``auto`` became.
-    """
-
-    config: Config
-    facts: DataFacts
-    device: torch.device
-    train: Volumes
-    validation: Volumes
-    model: SegmentationModel
-    crop: list[int]
-    validation_crop: list[int]
-    decided: list[str] = field(default_factory=list)
 
 
 def train(
@@ -165,75 +120,6 @@ def experiment_name(config: Config) -> str:
     if named:
         return str(named)
     return config.source.stem if config.source is not None else "experiment"
-
-
-def prepare(config: Config, device: str | None = None) -> Prepared:
-    """Open the data, decide every ``auto``, build the model.
-
-    Raises:
-        SkootsError: no training data, data that cannot be read, a device that is not there, top-down.
-    """
-    if config.method == "td":
-        raise ConfigError([Fault("method", "top-down training is not available yet", "Write method: bu")])
-    if not config.data.train:
-        raise ConfigError([Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")])
-    where = choose_device(device or device_of(config))
-    seed_everything(config.train_settings.seed)
-    training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
-    facts = DataFacts.of(training[0][0])
-    _check_same_kind(facts, validation)
-    volumes = [volume for volume, _ in training]
-    decided = [f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of {_short(facts.voxel_size)}."]
-    if needs_scale(config):
-        scale = choose_vector_scale(volumes, config.train_settings.seed)
-        config = with_scale(config, scale)
-        decided.append(f"vector scale auto: {_short(scale)} voxels.")
-    model = build_model(config, facts).to(where)
-    shapes = [volume.shape for volume in volumes]
-    crop = _crop_size(config, facts, shapes, model)
-    if config.data.crop_size == "auto":
-        config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
-        decided.append(f"crop size auto: {_short(crop)} voxels.")
-    larger = max(VALIDATION_CROP_VOXELS[facts.spatial_dims], int(np.prod(crop)))
-    validation_crop = choose_crop([v.shape for v, _ in validation] or shapes, facts.voxel_size, model.stride, larger)
-    return Prepared(config, facts, where, training, validation, model, crop, validation_crop, decided)
-
-
-def device_of(config: Config) -> str:
-    """``runner.gpus`` if it names one, else ``device``."""
-    gpus = config.runner.gpus
-    if not gpus:
-        return config.device
-    if len(gpus) > 1:
-        raise ConfigError([
-            Fault("runner.gpus", f"names {len(gpus)} GPUs; training on several is not available yet", "Name one")
-        ])
-    return f"cuda:{gpus[0]}"
-
-
-def _check_same_kind(facts: DataFacts, validation: Volumes) -> None:
-    for volume, _ in validation:
-        other = DataFacts.of(volume)
-        if (other.spatial_dims, other.in_channels) != (facts.spatial_dims, facts.in_channels):
-            raise SkootsError(
-                f"Validation volume {volume.name} is {other.spatial_dims}D with {other.in_channels} channels; the training "
-                f"data are {facts.spatial_dims}D with {facts.in_channels}."
-            )
-
-
-def _crop_size(config: Config, facts: DataFacts, shapes: list[tuple[int, ...]], model: SegmentationModel) -> list[int]:
-    wanted = config.data.crop_size
-    if wanted == "auto":
-        return choose_crop(shapes, facts.voxel_size, model.stride, CROP_VOXELS[facts.spatial_dims])
-    if len(wanted) != facts.spatial_dims:
-        raise ConfigError([
-            Fault("data.crop_size", f"{list(wanted)} has {len(wanted)} numbers and the volumes have {facts.spatial_dims} axes", "")
-        ])
-    return list(wanted)
-
-
-def _short(numbers: Sequence[float]) -> str:
-    return " x ".join(f"{n:g}" for n in numbers)
 
 
 # The runner -----------------------------------------------------------------------------------------------------
@@ -372,40 +258,3 @@ def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:
     scores, baseline, figure = compare_with_components(loaded, [v for v, _ in held_out], figures / "test.png")
     names = ", ".join(volume.name for volume, _ in held_out)
     return replace(outcome, test_scores=scores, baseline_scores=baseline, figure=figure, test_volume=names)
-
-
-def compare_with_components(
-    loaded: LoadedModel, volumes: Sequence[LabelledVolume], figure: Path
-) -> tuple[dict[str, float], dict[str, float], Path | None]:
-    """Scores of a model and of connected components of its own foreground, pooled over whole volumes.
-
-    Args:
-        loaded: the model.
-        volumes: with labels.
-        figure: where the picture of the first volume goes.
-
-    Returns:
-        The two sets of scores, and the picture; no scores if the model lacks a map that decoding reads.
-    """
-    ours: list[Overlap] = []
-    theirs: list[Overlap] = []
-    drawn = None
-    for volume in volumes:
-        plan = make_plan(loaded, volume.image, volume.voxel_size)
-        maps = predict_maps(plan, volume.image)
-        if not {"vector", "semantic", "skeleton"} <= set(maps):
-            return {}, {}, None
-        truth = read_labels(volume.labels, ignore_label=volume.ignore_label)
-        semantic, skeleton = maps["semantic"][0], maps["skeleton"][0]
-        prediction = decode(
-            maps["vector"], semantic, skeleton, loaded.model.vector_scale or (), volume.voxel_size, plan.decoding
-        )
-        components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
-        ours.append(contingency(truth, prediction, volume.ignore_label))
-        theirs.append(contingency(truth, components, volume.ignore_label))
-        if drawn is None:
-            image = volume.image.read_all()
-            drawn = write_prediction_figure(
-                figure, image, truth, prediction, {"skeleton": skeleton}, volume.voxel_size
-            )
-    return score(stack(ours)), score(stack(theirs)), drawn

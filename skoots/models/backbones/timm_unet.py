@@ -106,7 +106,7 @@ def _make_encoder(name: str, in_channels: int, pretrained: bool, file: str | Non
         raise SkootsError(f"timm has no model {name!r}. {did_you_mean(name, timm.list_models())}")
     if file is not None and not Path(file).is_file():
         raise SkootsError(f"The weights {file} for {name} do not exist.")
-    overlay = {"pretrained_cfg_overlay": {"file": file}} if file is not None else {}
+    overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file is not None else {}
     try:
         return timm.create_model(
             name, features_only=True, in_chans=in_channels, pretrained=pretrained or file is not None, **overlay

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from skoots.models.criteria.base import Criterion
 from skoots.models.criteria.tversky import Tversky
-from skoots.models.heads.base import HEADS, Head
-from skoots.models.layers import make_conv
+from skoots.models.heads.base import HEADS
+from skoots.models.heads.probability import ProbabilityHead
 from skoots.models.predictors.base import Predictor
-from skoots.models.predictors.identity import IdentityPredictor
 from skoots.models.targets.base import TargetGenerator
 from skoots.models.targets.foreground import ForegroundTarget
-from skoots.samples import Batch
 
 
 @HEADS.register
-class SemanticHead(Head):
+class SemanticHead(ProbabilityHead):
     """One sigmoid map, ``semantic``: probability of being inside any object.
 
     Args:
@@ -42,19 +38,6 @@ class SemanticHead(Head):
         start_epoch: int = 1,
     ) -> None:
         super().__init__(
-            target_generator or ForegroundTarget(),
-            predictor or IdentityPredictor(),
-            criterion or Tversky(),
-            weight,
-            start_epoch,
+            "semantic", in_channels, spatial_dims, kernel, target_generator or ForegroundTarget(), predictor,
+            criterion or Tversky(), weight, start_epoch,
         )
-        self.conv = make_conv(spatial_dims, in_channels, 1, (kernel,) * spatial_dims)
-        self.receptive_field = (kernel // 2,) * spatial_dims
-
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {"semantic": self.conv(features).sigmoid()}
-
-    def loss(
-        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
-    ) -> Tensor:
-        return self.criterion(outputs["semantic"], targets["semantic"], batch.valid.unsqueeze(1))

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from skoots.models.criteria.base import Criterion
 from skoots.models.criteria.tversky import Tversky
 from skoots.models.criteria.voxelwise import BCE
 from skoots.models.criteria.weighted_sum import WeightedSum
-from skoots.models.heads.base import HEADS, Head
-from skoots.models.layers import make_conv
+from skoots.models.heads.base import HEADS
+from skoots.models.heads.probability import ProbabilityHead
 from skoots.models.predictors.base import Predictor
-from skoots.models.predictors.identity import IdentityPredictor
 from skoots.models.targets.base import TargetGenerator
 from skoots.models.targets.skeleton_mask import SkeletonMaskTarget
-from skoots.samples import Batch
 
 
 @HEADS.register
-class SkeletonHead(Head):
+class SkeletonHead(ProbabilityHead):
     """One sigmoid map, ``skeleton``: probability of lying within a radius of the own object's skeleton.
 
     Args:
@@ -44,19 +40,6 @@ class SkeletonHead(Head):
         start_epoch: int = 1,
     ) -> None:
         super().__init__(
-            target_generator or SkeletonMaskTarget(),
-            predictor or IdentityPredictor(),
-            criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]),
-            weight,
-            start_epoch,
+            "skeleton", in_channels, spatial_dims, kernel, target_generator or SkeletonMaskTarget(), predictor,
+            criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]), weight, start_epoch,
         )
-        self.conv = make_conv(spatial_dims, in_channels, 1, (kernel,) * spatial_dims)
-        self.receptive_field = (kernel // 2,) * spatial_dims
-
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {"skeleton": self.conv(features).sigmoid()}
-
-    def loss(
-        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
-    ) -> Tensor:
-        return self.criterion(outputs["skeleton"], targets["skeleton"], batch.valid.unsqueeze(1))

@@ -1,0 +1,51 @@
+"""Scoring a trained model on volumes that it has not seen, beside connected components of its own foreground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from skoots.api.build import LoadedModel
+from skoots.api.segment import make_plan, predict_maps
+from skoots.data.labelled_volume import LabelledVolume
+from skoots.instances import decode, label_components
+from skoots.metrics import Overlap, contingency, score, stack
+from skoots.reports.figures import write_prediction_figure
+from skoots.volumes import read_labels
+
+
+def compare_with_components(
+    loaded: LoadedModel, volumes: Sequence[LabelledVolume], figure: Path
+) -> tuple[dict[str, float], dict[str, float], Path | None]:
+    """Scores of a model and of connected components of its own foreground, pooled over whole volumes.
+
+    Args:
+        loaded: the model.
+        volumes: with labels.
+        figure: where the picture of the first volume goes.
+
+    Returns:
+        The two sets of scores, and the picture; no scores if the model lacks a map that decoding reads.
+    """
+    ours: list[Overlap] = []
+    theirs: list[Overlap] = []
+    drawn = None
+    for volume in volumes:
+        plan = make_plan(loaded, volume.image, volume.voxel_size)
+        maps = predict_maps(plan, volume.image)
+        if not {"vector", "semantic", "skeleton"} <= set(maps):
+            return {}, {}, None
+        truth = read_labels(volume.labels, ignore_label=volume.ignore_label)
+        semantic, skeleton = maps["semantic"][0], maps["skeleton"][0]
+        prediction = decode(
+            maps["vector"], semantic, skeleton, loaded.model.vector_scale or (), volume.voxel_size, plan.decoding
+        )
+        components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
+        ours.append(contingency(truth, prediction, volume.ignore_label))
+        theirs.append(contingency(truth, components, volume.ignore_label))
+        if drawn is None:
+            image = volume.image.read_all()
+            drawn = write_prediction_figure(
+                figure, image, truth, prediction, {"skeleton": skeleton}, volume.voxel_size
+            )
+    return score(stack(ours)), score(stack(theirs)), drawn

@@ -1,0 +1,112 @@
+"""What comes before training: data opened, every ``auto`` decided, the model built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from skoots.api.build import DataFacts, Volumes, build_model, needs_scale, open_volumes, with_scale
+from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
+from skoots.config import Config
+from skoots.errors import ConfigError, Fault, SkootsError
+from skoots.models.segmentation_model import SegmentationModel
+from skoots.runtime import choose_device, seed_everything
+
+
+@dataclass
+class Prepared:
+    """Everything that a training needs, built and checked.
+
+    Args:
+        config: with every ``auto`` decided.
+        facts: of the data.
+        device: to train on.
+        train: volumes to learn from.
+        validation: volumes to choose the best snapshot by.
+        model: on its device.
+        crop: training window.
+        validation_crop: validation window.
+        decided: sentences that say what ``auto`` became.
+    """
+
+    config: Config
+    facts: DataFacts
+    device: torch.device
+    train: Volumes
+    validation: Volumes
+    model: SegmentationModel
+    crop: list[int]
+    validation_crop: list[int]
+    decided: list[str] = field(default_factory=list)
+
+
+def prepare(config: Config, device: str | None = None) -> Prepared:
+    """Open the data, decide every ``auto``, build the model.
+
+    Raises:
+        SkootsError: no training data, data that cannot be read, a device that is not there, top-down.
+    """
+    if config.method == "td":
+        raise ConfigError([Fault("method", "top-down training is not available yet", "Write method: bu")])
+    if not config.data.train:
+        raise ConfigError([Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")])
+    where = choose_device(device or device_of(config))
+    seed_everything(config.train_settings.seed)
+    training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
+    facts = DataFacts.of(training[0][0])
+    _check_same_kind(facts, validation)
+    volumes = [volume for volume, _ in training]
+    decided = [f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of {_short(facts.voxel_size)}."]
+    if needs_scale(config):
+        scale = choose_vector_scale(volumes, config.train_settings.seed)
+        config = with_scale(config, scale)
+        decided.append(f"vector scale auto: {_short(scale)} voxels.")
+    model = build_model(config, facts).to(where)
+    shapes = [volume.shape for volume in volumes]
+    crop = _crop_size(config, facts, shapes, model)
+    if config.data.crop_size == "auto":
+        config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
+        decided.append(f"crop size auto: {_short(crop)} voxels.")
+    larger = max(VALIDATION_CROP_VOXELS[facts.spatial_dims], int(np.prod(crop)))
+    validation_crop = choose_crop([v.shape for v, _ in validation] or shapes, facts.voxel_size, model.stride, larger)
+    return Prepared(config, facts, where, training, validation, model, crop, validation_crop, decided)
+
+
+def device_of(config: Config) -> str:
+    """``runner.gpus`` if it names one, else ``device``."""
+    gpus = config.runner.gpus
+    if not gpus:
+        return config.device
+    if len(gpus) > 1:
+        raise ConfigError([
+            Fault("runner.gpus", f"names {len(gpus)} GPUs; training on several is not available yet", "Name one")
+        ])
+    return f"cuda:{gpus[0]}"
+
+
+def _check_same_kind(facts: DataFacts, validation: Volumes) -> None:
+    for volume, _ in validation:
+        other = DataFacts.of(volume)
+        if (other.spatial_dims, other.in_channels) != (facts.spatial_dims, facts.in_channels):
+            raise SkootsError(
+                f"Validation volume {volume.name} is {other.spatial_dims}D with {other.in_channels} channels; the training "
+                f"data are {facts.spatial_dims}D with {facts.in_channels}."
+            )
+
+
+def _crop_size(config: Config, facts: DataFacts, shapes: list[tuple[int, ...]], model: SegmentationModel) -> list[int]:
+    wanted = config.data.crop_size
+    if wanted == "auto":
+        return choose_crop(shapes, facts.voxel_size, model.stride, CROP_VOXELS[facts.spatial_dims])
+    if len(wanted) != facts.spatial_dims:
+        raise ConfigError([
+            Fault("data.crop_size", f"{list(wanted)} has {len(wanted)} numbers and the volumes have {facts.spatial_dims} axes", "")
+        ])
+    return list(wanted)
+
+
+def _short(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{n:g}" for n in numbers)
