@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "skoots"
 FORBIDDEN = {"utils", "util", "lib", "core", "common", "helpers", "misc"}
-# The package's own front door: it belongs to no room, and only `python -m skoots` and the installer enter by it.
+# The package's front door belongs to no room; only `python -m skoots` and the installer enter by it.
 DOOR = {"__init__", "__main__", "_version"}
 # The words in which every room reports a failure of the user; its neighbours in row 0 speak them too.
 OPEN_TO_ALL = {"errors"}
@@ -55,7 +55,9 @@ def rooms_entered(path: Path) -> set[str]:
     """The rooms of the package that a file imports, its own not counted."""
     names = imported_names(path.read_text(), dotted_name(path), path.name == "__init__.py")
     rooms = {name.split(".")[1] for name in names if name.startswith("skoots.")}
-    return {room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file()} - {room_of(path)}
+    return {room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file()} - {
+        room_of(path)
+    }
 
 
 def test_the_table_is_read():
@@ -74,9 +76,15 @@ def late():
     from . import box
 """
     assert imported_names(source, ("skoots", "geometry", "tiling"), is_package=False) == {
-        "skoots.config.load", "skoots.api", "skoots.cli.main.main", "skoots.training.runner", "skoots.geometry.box",
+        "skoots.config.load",
+        "skoots.api",
+        "skoots.cli.main.main",
+        "skoots.training.runner",
+        "skoots.geometry.box",
     }
-    assert imported_names("from .box import Box", ("skoots", "geometry"), is_package=True) == {"skoots.geometry.box.Box"}
+    assert imported_names("from .box import Box", ("skoots", "geometry"), is_package=True) == {
+        "skoots.geometry.box.Box"
+    }
 
 
 def test_every_room_has_its_row():
@@ -89,7 +97,8 @@ def test_a_room_imports_only_rows_above_it(room):
     rows = layers()
     wrong = [
         f"{path.relative_to(ROOT)} (row {rows[room]}) imports {other} (row {rows.get(other, 'none')})"
-        for path in modules() if room_of(path) == room
+        for path in modules()
+        if room_of(path) == room
         for other in sorted(rooms_entered(path))
         if other not in DOOR | OPEN_TO_ALL and rows.get(other, 99) >= rows[room]
     ]
@@ -97,11 +106,13 @@ def test_a_room_imports_only_rows_above_it(room):
 
 
 def test_no_room_enters_by_the_front_door():
-    """``from skoots import train`` inside the package would hide which room is meant; only the version is for all."""
+    """``from skoots import train`` inside would hide which room is meant; only the version is for all."""
     wrong = []
     for path in modules():
         names = imported_names(path.read_text(), dotted_name(path), path.name == "__init__.py")
-        for name in sorted(n for n in names if re.fullmatch(r"skoots(\.\w+)?", n) and room_of(path) not in DOOR):
+        for name in sorted(
+            n for n in names if re.fullmatch(r"skoots(\.\w+)?", n) and room_of(path) not in DOOR
+        ):
             if name.removeprefix("skoots.") not in {*layers(), "_version"}:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong, "\n".join(wrong)
@@ -109,7 +120,9 @@ def test_no_room_enters_by_the_front_door():
 
 def test_every_module_says_what_it_is_for():
     silent = [
-        str(path.relative_to(ROOT)) for path in modules() if not ast.get_docstring(ast.parse(path.read_text()))
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert not silent
 
@@ -133,7 +146,9 @@ def test_every_room_is_tested(room):
     if not any(room_of(path) == room and len(path.read_text().splitlines()) > 1 for path in modules()):
         pytest.skip("an empty room")
     tests = ROOT / "tests"
-    assert list((tests / room).rglob("test_*.py")) or list(tests.glob(f"test_{room}*.py")), f"tests/{room} is missing"
+    assert list((tests / room).rglob("test_*.py")) or list(tests.glob(f"test_{room}*.py")), (
+        f"tests/{room} is missing"
+    )
 
 
 def test_test_files_have_names_of_their_own():

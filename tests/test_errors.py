@@ -6,7 +6,9 @@ from skoots.errors import ConfigError, Fault, PluginError, SkootsError, Snapshot
 
 
 def test_one_family():
-    assert all(issubclass(kind, SkootsError) for kind in (ConfigError, VolumeError, SnapshotError, PluginError))
+    assert all(
+        issubclass(kind, SkootsError) for kind in (ConfigError, VolumeError, SnapshotError, PluginError)
+    )
     assert not issubclass(SkootsError, (ValueError, OSError))  # a bug is never taken for one of these
 
 
@@ -25,6 +27,8 @@ def test_one_fault_is_one_sentence():
 def test_all_faults_are_listed():
     error = ConfigError([Fault("a", "is wrong"), Fault("b", "too", "Mend it.")], source="x.yaml")
     assert str(error).splitlines() == [
-        "The config in x.yaml has 2 faults:", "  - a: is wrong.", "  - b: too. Mend it.",
+        "The config in x.yaml has 2 faults:",
+        "  - a: is wrong.",
+        "  - b: too. Mend it.",
     ]
     assert [fault.path for fault in error.faults] == ["a", "b"]

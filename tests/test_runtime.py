@@ -25,7 +25,9 @@ def test_auto_prefers_an_accelerator(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "meta", "fpga"])
 def test_unknown_devices_are_named(name):
-    with pytest.raises(SkootsError, match=rf"device: '{name}' is no device .* say auto, cpu, cuda, cuda:1 or mps\."):
+    with pytest.raises(
+        SkootsError, match=rf"device: '{name}' is no device .* say auto, cpu, cuda, cuda:1 or mps\."
+    ):
         choose_device(name)
 
 

@@ -39,6 +39,7 @@ def test_foreground_is_a_channel_of_its_own():
 def test_moving_takes_all_tensors_along():
     moved = Batch.collate([sample(1)]).to("meta")
     assert all(
-        getattr(moved, name).device.type == "meta" for name in ("images", "labels", "offset", "inscribed", "valid")
+        getattr(moved, name).device.type == "meta"
+        for name in ("images", "labels", "offset", "inscribed", "valid")
     )
     assert moved.voxel_size == (2, 1, 1) and moved.origins == ("sample 1",)

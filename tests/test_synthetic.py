@@ -42,5 +42,7 @@ def test_objects_are_darker_than_what_is_between_them():
 
 def test_count_and_radius():
     assert make_volume((24, 48, 48), 0, count=3)[1].max() <= 3
-    sizes = [np.bincount(make_volume((60, 60), 0, "blobs", radius=(r, r))[1].ravel())[1:].max() for r in (4, 8)]
+    sizes = [
+        np.bincount(make_volume((60, 60), 0, "blobs", radius=(r, r))[1].ravel())[1:].max() for r in (4, 8)
+    ]
     assert sizes[0] <= np.pi * 4.5**2 < sizes[1] <= np.pi * 8.5**2

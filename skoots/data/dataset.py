@@ -253,9 +253,10 @@ class CropDataset(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, epoch, index))
         volume = self.volumes[index]
         box = random_crop(volume.shape, self.crop, volume.skeletons, rng, self.object_rate)
-        window = volume.window(box)
-        for augmentation in self.augmentations:
-            window = augmentation(window, rng)
+        margins = [augmentation.margin(self.crop) for augmentation in self.augmentations]
+        window = volume.window(box.grow(tuple(sum(m) for m in zip((0,) * box.ndim, *margins))))
+        for augmentation, margin in zip(self.augmentations, margins):
+            window = augmentation(window, rng).cut(margin)
         return make_sample(window, f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}")
 
 

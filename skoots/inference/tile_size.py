@@ -22,14 +22,15 @@ def choose_core(
         voxels: what is read at once; a network with 16 channels needs about 400 bytes of memory for each.
     """
     core = [-(-n // s) * s for n, s in zip(shape, stride)]
+    margin = [-(-h // s) * s for h, s in zip(halo, stride)]  # tiles are read from multiples of the stride on
 
     def read_size() -> int:
-        return math.prod(min(n, c + 2 * h) for n, c, h in zip(shape, core, halo))
+        return math.prod(min(n, c + 2 * m) for n, c, m in zip(shape, core, margin))
 
     while read_size() > voxels:
-        axis = max(range(len(core)), key=lambda a: core[a])
-        smaller = -(-core[axis] // 2 // stride[axis]) * stride[axis]
-        if smaller >= core[axis]:
+        divisible = [axis for axis in range(len(core)) if core[axis] > stride[axis]]
+        if not divisible:
             break
-        core[axis] = smaller
+        axis = max(divisible, key=lambda a: core[a])
+        core[axis] = -(-core[axis] // (2 * stride[axis])) * stride[axis]
     return tuple(core)

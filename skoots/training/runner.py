@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from skoots.errors import SkootsError
+from skoots.errors import SkootsError, SnapshotError
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.registry import Registry
 from skoots.samples import Batch
@@ -101,6 +101,7 @@ class TrainingRunner:
         self.nonfinite_steps = 0
         self.best: dict[str, Any] | None = None
         self.history: list[dict[str, float]] = []
+        self.saved_epoch: int | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -118,7 +119,7 @@ class TrainingRunner:
         Raises:
             SkootsError: too many steps without a finite loss, or a snapshot could not be written.
         """
-        interrupted = False
+        interrupted, began = False, self.epoch
         try:
             for observer in self.observers:
                 observer.fit_start(self)
@@ -126,7 +127,7 @@ class TrainingRunner:
                 self._one_epoch(self.epoch + 1)
         except KeyboardInterrupt:
             interrupted = True
-            self._save_what_is_not_saved()
+            self._save_what_is_not_saved(began)
         finally:
             for observer in self.observers:
                 observer.fit_end(self)
@@ -145,7 +146,7 @@ class TrainingRunner:
             self.best = {"epoch": epoch, "value": measured[self.key_metric], "metric": self.key_metric}
         self.history.append(measured)
         self.epoch = epoch
-        self.snapshots.save(self.state(), epoch, is_best, last=epoch == self.epochs)
+        self._save(is_best)
         for observer in self.observers:
             observer.epoch_end(self, epoch, measured)
 
@@ -166,15 +167,19 @@ class TrainingRunner:
                 sums[name] = sums[name] + value if name in sums else value
             for observer in self.observers:
                 observer.step_end(self, losses)
-        means = {name: float(value) / counted for name, value in sums.items()}
+        means = {name: float(value) / counted for name, value in sums.items()} or {"loss": math.nan}
         return {"train.loss" if name == "loss" else f"train.loss.{name}": value for name, value in means.items()} | {
             "nonfinite_steps": float(self.nonfinite_steps)
         }
 
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
         """Forward, loss, backward, update; None if the loss was no number and the step was left out."""
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
         total, parts = self.model.loss(self.model(batch.images), self.model.targets(batch), batch, epoch)
         if not bool(torch.isfinite(total)):
+            # batch norms have taken in what made the loss infinite, and would never forget a NaN
+            for buffer, before in zip(self.model.buffers(), buffers):
+                buffer.copy_(before)
             self._count_nonfinite(parts, batch)
             return None
         self.optimizer.zero_grad(set_to_none=True)
@@ -234,14 +239,25 @@ class TrainingRunner:
         Args:
             state: what ``state`` returned, read from a file.
             load_scheduler: take up the scheduler's state; otherwise the schedule of the config is replayed to this epoch.
+
+        Raises:
+            SnapshotError: it is the state of another model, optimizer or scheduler.
         """
-        self.model.load_state_dict(state["net"])
+        try:
+            self.model.load_state_dict(state["net"])
+        except RuntimeError as error:
+            raise SnapshotError(
+                f"The snapshot does not fit the model of this config: {error} Resume with the config of its own run."
+            ) from error
         self.epoch, self.step = state["epoch"], state.get("step", 0)
         self.best, self.history = state.get("best"), list(state.get("history", []))
+        if self.best is not None and self.best["metric"] != self.key_metric:
+            self.best = None  # values of two metrics cannot be compared
         self.nonfinite_steps = state.get("nonfinite_steps", 0)
         take_up = load_scheduler and "torch_scheduler_state_dict" in state
         if "optimizer_state_dict" in state:
-            load_optimizer_state(self.optimizer, state["optimizer_state_dict"], options=take_up or self.scheduler is None)
+            options = take_up or (load_scheduler and self.scheduler is None)
+            load_optimizer_state(self.optimizer, state["optimizer_state_dict"], options)
         if self.scheduler is not None:
             if take_up:
                 load_scheduler_state(self.scheduler, state["torch_scheduler_state_dict"])
@@ -249,10 +265,14 @@ class TrainingRunner:
                 replay(self.scheduler, self.epoch, [epoch.get(self.key_metric) for epoch in self.history])
         _set_random_state(state.get("rng", {}))
 
-    def _save_what_is_not_saved(self) -> None:
-        """After Ctrl-C: the last complete epoch is on disk already, unless there was none."""
-        if self.epoch == 0:
-            self.snapshots.save(self.state(), 0, is_best=False)
+    def _save(self, is_best: bool) -> None:
+        self.snapshots.save(self.state(), self.epoch, is_best, last=self.epoch == self.epochs)
+        self.saved_epoch = self.epoch
+
+    def _save_what_is_not_saved(self, began: int) -> None:
+        """After Ctrl-C: the last complete epoch is on disk already, unless there was none or its saving was cut off."""
+        if self.saved_epoch != self.epoch:
+            self._save(self.epoch > began and self.best is not None and self.best["epoch"] == self.epoch)
 
 
 def _random_state() -> dict[str, Any]:

@@ -60,12 +60,15 @@ def test_nothing_decodes_to_nothing():
     assert not decode(np.zeros((3, 3, 4, 5), np.float32), zeros, zeros, (5, 5, 5)).any()
 
 
-@pytest.mark.parametrize("setting, sentence", [
-    ({"skeleton_threshold": 1.5}, r"skeleton_threshold must lie in \[0, 1\]"),
-    ({"semantic_threshold": -0.1}, r"semantic_threshold must lie in \[0, 1\]"),
-    ({"steps": -1}, "steps must not be negative"),
-    ({"reach": -1.0}, "reach must not be negative"),
-])
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        ({"skeleton_threshold": 1.5}, r"skeleton_threshold must lie in \[0, 1\]"),
+        ({"semantic_threshold": -0.1}, r"semantic_threshold must lie in \[0, 1\]"),
+        ({"steps": -1}, "steps must not be negative"),
+        ({"reach": -1.0}, "reach must not be negative"),
+    ],
+)
 def test_settings_without_sense_are_refused(setting, sentence):
     with pytest.raises(ValueError, match=sentence):
         Decoding(**setting)

@@ -47,7 +47,15 @@ def random_maps(seed):
     foreground = rng.random(shape) < 0.8
     skeletons = np.where(rng.random(shape) < 0.05, rng.integers(1, 9, shape), 0).astype(np.int32)
     voxel_size = tuple(rng.choice([1.0, 2.0, 3.3], ndim))
-    return vectors, foreground, skeletons, scale, voxel_size, int(rng.integers(0, 6)), float(rng.choice([0, 1.5, 4]))
+    return (
+        vectors,
+        foreground,
+        skeletons,
+        scale,
+        voxel_size,
+        int(rng.integers(0, 6)),
+        float(rng.choice([0, 1.5, 4])),
+    )
 
 
 @pytest.mark.parametrize("integers", [False, True])
@@ -83,7 +91,11 @@ def line(length, skeleton_at, vector, foreground=None, **settings):
         skeletons[0, 0, place] = label
     vectors = np.zeros((3, 1, 1, length), np.float32)
     vectors[2] = vector
-    inside = np.ones((1, 1, length), bool) if foreground is None else np.reshape(foreground, (1, 1, length)).astype(bool)
+    inside = (
+        np.ones((1, 1, length), bool)
+        if foreground is None
+        else np.reshape(foreground, (1, 1, length)).astype(bool)
+    )
     return follow_vectors(vectors, inside, skeletons, (1, 1, 1), **settings)[0, 0].tolist()
 
 
@@ -112,7 +124,17 @@ def test_vectors_are_clipped_at_the_rim_and_never_come_in_again_on_the_other_sid
 
 def test_the_nearest_skeleton_within_reach_is_taken():
     assert line(9, {0: 1, 8: 2}, 0, reach=3) == [1, 1, 1, 1, 0, 2, 2, 2, 2]
-    assert line(9, {0: 1, 8: 2}, 0, reach=3, voxel_size=(1, 1, 2)) == [1, 1, 0, 0, 0, 0, 0, 2, 2]  # 3 is 1.5 voxels
+    assert line(9, {0: 1, 8: 2}, 0, reach=3, voxel_size=(1, 1, 2)) == [
+        1,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        2,
+        2,
+    ]  # 3 is 1.5 voxels
 
 
 def test_reach_is_physical():

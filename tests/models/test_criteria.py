@@ -15,7 +15,15 @@ from skoots.models.criteria.tversky import Dice, Tversky
 from skoots.models.criteria.voxelwise import BCE
 from skoots.models.criteria.weighted_sum import WeightedSum
 
-EVERY = [Tversky(), Dice(), SoftClDice(), SoftDiceClDice(), BCE(), BCE("balanced"), WeightedSum([Dice(), BCE()], [1, 2])]
+EVERY = [
+    Tversky(),
+    Dice(),
+    SoftClDice(),
+    SoftDiceClDice(),
+    BCE(),
+    BCE("balanced"),
+    WeightedSum([Dice(), BCE()], [1, 2]),
+]
 
 
 def image(*values):
@@ -53,7 +61,9 @@ def test_dice_by_hand_and_as_a_case_of_tversky():
 def test_bce_is_torchs():
     torch.manual_seed(0)
     output, target = torch.rand(2, 1, 5, 6), (torch.rand(2, 1, 5, 6) > 0.7).float()
-    assert BCE()(output, target).item() == pytest.approx(F.binary_cross_entropy(output, target).item(), rel=1e-5)
+    assert BCE()(output, target).item() == pytest.approx(
+        F.binary_cross_entropy(output, target).item(), rel=1e-5
+    )
     weight = 1 + 4 * target
     expected = F.binary_cross_entropy(output, target, weight, reduction="sum") / weight.sum()
     assert BCE(5)(output, target).item() == pytest.approx(expected.item(), rel=1e-5)
@@ -81,7 +91,9 @@ def test_bce_is_finite_where_the_network_is_certain_and_reports_nan():
     loss.backward()
     assert loss.isfinite() and output.grad.isfinite().all()
     assert BCE()(image(0.0, 1.0), image(0, 1)).item() == pytest.approx(0, abs=1e-5)
-    assert BCE()(image(0.5, math.nan), image(0, 1)).isnan()  # not an exception: the runner counts and names it
+    assert BCE()(
+        image(0.5, math.nan), image(0, 1)
+    ).isnan()  # not an exception: the runner counts and names it
 
 
 def test_cldice_of_equal_disjoint_and_broken_tubes():
@@ -147,7 +159,9 @@ class TestEveryCriterion:
 
     @pytest.mark.parametrize("empty", ["target", "output", "both", "nothing valid"])
     def test_empty_crops_are_finite(self, criterion, shape, empty):
-        logits = (torch.full(shape, -200.0) if empty in ("output", "both") else torch.zeros(shape)).requires_grad_()
+        logits = (
+            torch.full(shape, -200.0) if empty in ("output", "both") else torch.zeros(shape)
+        ).requires_grad_()
         target = torch.zeros(shape) if empty in ("target", "both") else torch.ones(shape)
         valid = torch.zeros(shape, dtype=torch.bool) if empty == "nothing valid" else None
         loss = criterion(logits.sigmoid(), target, valid)
@@ -170,11 +184,16 @@ class TestEveryCriterion:
         torch.manual_seed(0)
         output, target = 0.1 + 0.8 * torch.rand(shape), (torch.rand(shape) > 0.6).float()
         half = criterion(output.to(torch.float16), target)
-        assert half.dtype == torch.float32 and half.item() == pytest.approx(criterion(output, target).item(), abs=5e-3)
+        assert half.dtype == torch.float32 and half.item() == pytest.approx(
+            criterion(output, target).item(), abs=5e-3
+        )
 
 
 def test_published_names_and_arguments():
     assert {"Tversky", "Dice", "SoftClDice", "SoftDiceClDice", "BCE"} <= set(CRITERIA.names())
     tversky = CRITERIA.build({"type": "Tversky", "alpha": 0.25, "beta": 0.75, "eps": 1e-8})
     assert (tversky.alpha, tversky.beta, tversky.eps) == (0.25, 0.75, 1e-8)
-    assert CRITERIA.build({"type": "SoftDiceClDice", "params": {"iter": 3, "alpha": 0.5, "smooth": 1.0}}).alpha == 0.5
+    assert (
+        CRITERIA.build({"type": "SoftDiceClDice", "params": {"iter": 3, "alpha": 0.5, "smooth": 1.0}}).alpha
+        == 0.5
+    )

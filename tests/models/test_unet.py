@@ -27,7 +27,8 @@ NETWORKS = {
     "thick sections": (dict(spatial_dims=3, channels=(2, 2, 3), voxel_size=(5.4, 1, 1)), (9, 54, 53)),
     "a bit thick": (dict(spatial_dims=3, channels=(2, 3), voxel_size=(2.5, 1, 1)), (11, 30, 29)),
     "own strides": (
-        dict(spatial_dims=2, channels=(2, 3, 3), strides=[(3, 1), (1, 2)], kernels=[(1, 5), (3, 3), (3, 1)]), (45, 52)
+        dict(spatial_dims=2, channels=(2, 3, 3), strides=[(3, 1), (1, 2)], kernels=[(1, 5), (3, 3), (3, 1)]),
+        (45, 52),
     ),
 }
 
@@ -40,7 +41,8 @@ def make_model(arguments, norm="batch", seed=0, neck_kernel=1):
     neck = ConvNeck(backbone.out_channels, dims, kernel=neck_kernel, norm=norm)
     channels = neck.out_channels
     heads = {
-        "vector": VectorHead(channels, dims, scale=10), "semantic": SemanticHead(channels, dims),
+        "vector": VectorHead(channels, dims, scale=10),
+        "semantic": SemanticHead(channels, dims),
         "skeleton": SkeletonHead(channels, dims, kernel=1),
     }
     model = SegmentationModel(backbone, heads, neck)
@@ -70,7 +72,7 @@ def test_outputs_have_the_shape_of_the_image(name, norm):
             "skeleton": {"skeleton": (2, 1, *shape)},
         }
         assert outputs["vector"]["vector"].abs().max() <= 1
-        assert all(0 <= outputs[k][k].min() and outputs[k][k].max() <= 1 for k in ("semantic", "skeleton"))
+        assert all(outputs[k][k].min() >= 0 and outputs[k][k].max() <= 1 for k in ("semantic", "skeleton"))
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
@@ -90,7 +92,9 @@ def test_the_receptive_field_is_true(name, norm):
             touched = maps(model, images)[0].isnan().any(0).nonzero()
         reach = (touched - torch.tensor(where)).abs().max(0).values.tolist()
         farthest = [max(a, b) for a, b in zip(farthest, reach)]
-    assert tuple(farthest) == model.receptive_field  # and no wider than needed, else every tile reads too much
+    assert (
+        tuple(farthest) == model.receptive_field
+    )  # and no wider than needed, else every tile reads too much
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
@@ -149,7 +153,9 @@ def test_even_kernels_are_refused():
 
 
 def test_several_channels_and_the_registry():
-    backbone = BACKBONES.build({"type": "UNet", "channels": [2, 3]}, in_channels=3, spatial_dims=2, voxel_size=(1, 1))
+    backbone = BACKBONES.build(
+        {"type": "UNet", "channels": [2, 3]}, in_channels=3, spatial_dims=2, voxel_size=(1, 1)
+    )
     assert backbone(torch.rand(1, 3, 8, 8)).shape == (1, 2, 8, 8) and backbone.out_channels == 2
 
 
@@ -167,7 +173,9 @@ def test_channel_layer_norm_is_torchs():
     features = torch.randn(2, 5, 3, 4, 6)
     norm = ChannelLayerNorm(5)
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    expected = nn.functional.layer_norm(features.movedim(1, -1), (5,), norm.weight, norm.bias, 1e-6).movedim(-1, 1)
+    expected = nn.functional.layer_norm(features.movedim(1, -1), (5,), norm.weight, norm.bias, 1e-6).movedim(
+        -1, 1
+    )
     assert torch.allclose(norm(features), expected, atol=1e-5)
 
 

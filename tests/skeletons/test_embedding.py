@@ -48,8 +48,10 @@ def test_scale_and_sigma_may_be_tensors():
 
 
 def test_half_precision_far_from_the_origin():
-    """The published form cannot tell neighbours apart at coordinate 4000 in float16; the offset form does not care."""
+    """At coordinate 4000 the published form cannot tell neighbours apart; the offset form does not care."""
     vector = torch.full((1, 2, 1, 4001), 0.5, dtype=torch.float16)
     offset = torch.full((1, 2, 1, 4001), 2.5, dtype=torch.float16)
     exact = math.exp(-0.25)  # misses by half a voxel on each of two axes
-    assert offset_to_prob((4, 4), vector, offset, (1, 1)).float().flatten()[-1].item() == pytest.approx(exact, abs=1e-3)
+    assert offset_to_prob((4, 4), vector, offset, (1, 1)).float().flatten()[-1].item() == pytest.approx(
+        exact, abs=1e-3
+    )

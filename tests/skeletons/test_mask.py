@@ -25,7 +25,7 @@ def cells(shape, count, rng, voxel_size):
 
 
 def blobs(shape, count, rng, voxel_size):
-    """Thresholded smooth noise, its components cut up by smooth sheets: ragged objects, some in several pieces."""
+    """Thresholded smooth noise, cut up by smooth sheets: ragged objects, some in several pieces."""
     smooth = ndimage.gaussian_filter(rng.normal(size=shape), 1.5 / np.array(relative_spacing(voxel_size)))
     part = ndimage.gaussian_filter(rng.normal(size=shape), 3)
     labels = ndimage.label(smooth > 0)[0] * 2 - (part > 0)
@@ -71,7 +71,7 @@ def bare_of(labels, skeletons):
 
 
 def slow_mask(labels, skeletons, inscribed, voxel_size, radius):
-    """DESIGN's definition, voxel by voxel: near the own skeleton, no other object's mask around; bare points stay."""
+    """The definition, voxel by voxel: near the own skeleton, no other mask around; bare points stay."""
     spacing = np.array(relative_spacing(voxel_size))
     near = np.zeros(labels.shape, bool)
     for object_id, points in skeletons.as_dict().items():
@@ -97,7 +97,7 @@ def slow_mask(labels, skeletons, inscribed, voxel_size, radius):
 
 
 def touching_pairs(labels, mask):
-    """Pairs of ids with neighbouring voxels in a mask, by looking at every voxel and each of its neighbours."""
+    """Pairs of ids with neighbouring voxels in a mask, by looking at each voxel and each neighbour."""
     pairs = set()
     for where in np.argwhere(mask):
         for step in itertools.product((-1, 0, 1), repeat=labels.ndim):
@@ -150,7 +150,9 @@ def test_auto_radius_follows_the_object():
 def test_batches_do_not_mix():
     first = prepared(cells, (20, 24), (1, 1), seed=1)
     second = prepared(blobs, (20, 24), (1, 1), seed=2)
-    both = [torch.from_numpy(np.stack([a, b])) for a, b in zip((first[0], *first[2:]), (second[0], *second[2:]))]
+    both = [
+        torch.from_numpy(np.stack([a, b])) for a, b in zip((first[0], *first[2:]), (second[0], *second[2:]))
+    ]
     together = skeleton_mask(*both, (1, 1)).numpy()
     assert np.array_equal(together[0], mask_of(first[0], *first[2:], (1, 1)))
     assert np.array_equal(together[1], mask_of(second[0], *second[2:], (1, 1)))
@@ -163,9 +165,10 @@ def test_in_a_crop_an_object_whose_skeleton_lies_outside_keeps_its_mask():
     offset, inscribed = nearest_offsets(labels, skeletons), np.full(labels.shape, 12, np.float32)
     whole = mask_of(labels, offset, inscribed, (1, 1))
     crop = slice(0, 8), slice(0, 40)  # the curve runs along row 10
-    assert np.array_equal(
-        mask_of(labels[crop], offset[:, :8], inscribed[crop], (1, 1)), whole[crop]
-    ) and whole[crop].any()
+    assert (
+        np.array_equal(mask_of(labels[crop], offset[:, :8], inscribed[crop], (1, 1)), whole[crop])
+        and whole[crop].any()
+    )
 
 
 def apart(labels, offset):

@@ -43,7 +43,10 @@ def test_every_voxel_finds_the_nearest_of_all_points(seed):
     found = nearest_offsets(labels, Skeletons.pack(points, labels.ndim), voxel_size, origin)
     expected = brute_force(labels, points, voxel_size, 0 if origin is None else origin)
     assert found.dtype == np.float32 and found.shape == expected.shape
-    length = [np.sqrt(((o * np.reshape(voxel_size, (-1, *(1,) * labels.ndim))) ** 2).sum(0)) for o in (found, expected)]
+    length = [
+        np.sqrt(((o * np.reshape(voxel_size, (-1, *(1,) * labels.ndim))) ** 2).sum(0))
+        for o in (found, expected)
+    ]
     assert np.allclose(*length, rtol=1e-5, atol=1e-5)  # as near as can be
     spacing = np.array(voxel_size) / min(voxel_size)
     # Of integer points, distances are exact, so ties go to the first as argmin's do.
@@ -54,7 +57,9 @@ def test_every_voxel_finds_the_nearest_of_all_points(seed):
 def test_no_voxel_size_means_isotropic():
     labels, points, _, _ = random_case(1)
     skeletons = Skeletons.pack(points, labels.ndim)
-    assert np.array_equal(nearest_offsets(labels, skeletons), nearest_offsets(labels, skeletons, (7,) * labels.ndim))
+    assert np.array_equal(
+        nearest_offsets(labels, skeletons), nearest_offsets(labels, skeletons, (7,) * labels.ndim)
+    )
 
 
 def test_anisotropy_decides():
@@ -64,13 +69,26 @@ def test_anisotropy_decides():
     assert nearest_offsets(labels, skeletons, (1.5, 1))[:, 2, 2].tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0], [2, 3, 0, 1]])
+def test_of_points_equally_near_the_first_is_taken(order):
+    points = np.array([[0, 2], [2, 0], [2, 4], [4, 2]])[order]
+    offset = nearest_offsets(np.ones((5, 5), np.int32), Skeletons.pack({1: points}, 2))
+    assert np.array_equal(offset[:, 2, 2], points[0] - 2)
+
+
 def test_no_skeletons_and_no_objects_give_zero():
     labels = np.ones((3, 4), np.int32)
     assert not nearest_offsets(labels, Skeletons.pack({}, 2)).any()
-    assert nearest_offsets(np.zeros((3, 4), np.int32), Skeletons.pack({1: np.ones((2, 2))}, 2)).shape == (2, 3, 4)
+    assert nearest_offsets(np.zeros((3, 4), np.int32), Skeletons.pack({1: np.ones((2, 2))}, 2)).shape == (
+        2,
+        3,
+        4,
+    )
 
 
-@pytest.mark.parametrize("shape, voxel_size", [((20, 40, 40), (1, 1, 1)), ((12, 40, 40), (3, 1, 1)), ((60, 60), (1, 1))])
+@pytest.mark.parametrize(
+    "shape, voxel_size", [((20, 40, 40), (1, 1, 1)), ((12, 40, 40), (3, 1, 1)), ((60, 60), (1, 1))]
+)
 def test_offsets_of_a_crop_are_the_crop_of_the_offsets(shape, voxel_size):
     labels = make_volume(shape, seed=4)[1]
     skeletons = skeletonize(labels, voxel_size)

@@ -14,7 +14,7 @@ from skoots.synthetic import make_volume
 
 
 def cells(shape, count, seed):
-    """Voronoi cells, some with background between them: every object touches others and most touch the rim."""
+    """Voronoi cells, some of them background: every object touches others, and most touch the rim."""
     rng = np.random.default_rng(seed)
     seeds = rng.uniform(0, np.array(shape), (count, len(shape)))
     grid = np.stack(np.indices(shape), -1)[..., None, :]
@@ -50,10 +50,16 @@ def tube(shape=(40, 21, 21), radius=6, axis=0):
     return ((distance2 <= radius**2) & (grid[axis] > 3) & (grid[axis] < shape[axis] - 4)).astype(np.int32)
 
 
-@pytest.mark.parametrize("shape, voxel_size", [
-    ((24, 25, 26), (1, 1, 1)), ((10, 30, 28), (4, 1, 1)), ((14, 14, 30), (2.6, 2.6, 1)), ((50, 60), (1, 1)),
-    ((40, 50), (1, 3)),
-])
+@pytest.mark.parametrize(
+    "shape, voxel_size",
+    [
+        ((24, 25, 26), (1, 1, 1)),
+        ((10, 30, 28), (4, 1, 1)),
+        ((14, 14, 30), (2.6, 2.6, 1)),
+        ((50, 60), (1, 1)),
+        ((40, 50), (1, 3)),
+    ],
+)
 def test_points_lie_inside_and_hang_together(shape, voxel_size):
     labels = cells(shape, 25, seed=len(shape))
     check(labels, skeletonize(labels, voxel_size))
@@ -144,12 +150,15 @@ def test_of_two_pieces_the_larger_is_thinned():
     assert (skeletons.of(1)[:, 2] >= 8).all() and pieces_of(skeletons.of(1)) == 1
 
 
-@pytest.mark.parametrize("hole", [
-    (20, 10, 10),  # right on the curve
-    (20, 12, 10),
-    (slice(19, 22), slice(9, 12), slice(9, 12)),
-    ([8, 16, 24], [10, 10, 10], [10, 10, 10]),
-])
+@pytest.mark.parametrize(
+    "hole",
+    [
+        (20, 10, 10),  # right on the curve
+        (20, 12, 10),
+        (slice(19, 22), slice(9, 12), slice(9, 12)),
+        ([8, 16, 24], [10, 10, 10], [10, 10, 10]),
+    ],
+)
 def test_a_pinhole_does_not_make_a_shell(hole):
     whole = tube()
     pierced = whole.copy()
@@ -159,10 +168,13 @@ def test_a_pinhole_does_not_make_a_shell(hole):
     assert len(skeletons.points) <= len(skeletonize(whole).points) + 6
 
 
-@pytest.mark.parametrize("make", [
-    lambda r: (r <= 9) & (r >= 6),  # a hollow ball (a ring in 2D): nothing but shell
-    lambda r: (r <= 9) & (r >= 1.5),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda r: (r <= 9) & (r >= 6),  # a hollow ball (a ring in 2D): nothing but shell
+        lambda r: (r <= 9) & (r >= 1.5),
+    ],
+)
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_hollow_objects_still_have_a_skeleton_inside(make, ndim):
     r = np.sqrt(((np.indices((23,) * ndim) - 11) ** 2).sum(0))
@@ -180,7 +192,9 @@ def test_threads_do_not_change_the_result(algorithm):
         assert np.array_equal(getattr(one, field), getattr(two, field))
 
 
-@pytest.mark.parametrize("shape, voxel_size", [((24, 25, 26), (1, 1, 1)), ((10, 30, 28), (4, 1, 1)), ((50, 60), (1, 1))])
+@pytest.mark.parametrize(
+    "shape, voxel_size", [((24, 25, 26), (1, 1, 1)), ((10, 30, 28), (4, 1, 1)), ((50, 60), (1, 1))]
+)
 def test_kimimaro_keeps_the_same_contract(shape, voxel_size):
     pytest.importorskip("kimimaro")
     labels = cells(shape, 14, seed=3)
@@ -190,7 +204,9 @@ def test_kimimaro_keeps_the_same_contract(shape, voxel_size):
 def test_sixty_thousand_objects():
     """No object may cost more than its own box: 60,000 whole-volume comparisons would take hours."""
     labels = np.zeros((120, 130, 130), np.int32)
-    grid = np.stack(np.meshgrid(*[np.arange(0, n, 3) for n in labels.shape], indexing="ij"), -1).reshape(-1, 3)
+    grid = np.stack(np.meshgrid(*[np.arange(0, n, 3) for n in labels.shape], indexing="ij"), -1).reshape(
+        -1, 3
+    )
     where = np.random.default_rng(0).permutation(grid)[:60_000]
     labels[tuple(where.T)] = np.arange(1, 60_001)
     labels[:, :, 1:] = np.maximum(labels[:, :, 1:], labels[:, :, :-1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +30,20 @@ class Window:
     skeletons: Skeletons
     voxel_size: tuple[float, ...]
 
+    def cut(self, margin: Sequence[int]) -> Window:
+        """Without ``margin`` voxels on both sides of each axis."""
+        if not any(margin):
+            return self
+        inner = tuple(slice(m, n - m) for m, n in zip(margin, self.labels.shape))
+        window = (slice(None), *inner)
+        return Window(
+            self.image[window],
+            self.labels[inner],
+            self.valid[inner],
+            replace(self.skeletons, points=self.skeletons.points - np.float32(margin)),
+            self.voxel_size,
+        )
+
 
 class Augmentation(ABC):
     """A random change of a window; all randomness comes from the generator that it is given."""
@@ -37,7 +52,13 @@ class Augmentation(ABC):
     def __call__(self, window: Window, rng: np.random.Generator) -> Window:
         """A new window of the same shape; the one given is left as it is."""
 
+    def margin(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """D voxels on either side that a window of ``shape`` needs besides, so that all of it has data afterwards."""
+        return (0,) * len(shape)
+
 
 AUGMENTATIONS: Registry[Augmentation] = Registry(
-    "augmentation", Augmentation, home=["skoots.data.augment.turns", "skoots.data.augment.intensity"]
+    "augmentation",
+    Augmentation,
+    home=["skoots.data.augment.turns", "skoots.data.augment.rotate", "skoots.data.augment.intensity"],
 )

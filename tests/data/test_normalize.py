@@ -1,0 +1,105 @@
+"""Intensity statistics against NumPy, and images that have none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skoots.data import normalize
+from skoots.data.normalize import measure_intensity
+from skoots.errors import VolumeError
+from skoots.volumes.array import ArrayVolume
+
+SHAPE = (40, 21, 530)  # more than one block along two axes
+
+
+def volume(dtype=np.uint16, shape=SHAPE, channels=0):
+    rng = np.random.default_rng(0)
+    array = rng.gamma(2.0, 20.0, (*((channels,) if channels else ()), *shape))
+    if channels:
+        array *= np.arange(1, channels + 1).reshape(-1, *(1,) * len(shape))
+    return ArrayVolume("image.tif", np.clip(array, 0, 250).astype(dtype), channels_first=bool(channels))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [0, 3])
+@pytest.mark.parametrize("shape", [SHAPE, (600, 530)])
+def test_zscore(dtype, channels, shape):
+    image = volume(dtype, shape, channels)
+    array = image.read_all().astype(float).reshape(max(1, channels), *shape)
+    axes = tuple(range(1, array.ndim))
+    intensity = measure_intensity(image, "zscore")
+    assert np.allclose(intensity.shift, array.mean(axes), rtol=1e-6)
+    assert np.allclose(intensity.scale, array.std(axes), rtol=1e-6)
+    applied = intensity.apply(image.read_all().reshape(array.shape))
+    assert applied.dtype == np.float32 and applied.shape == array.shape
+    assert np.allclose(applied.mean(axes), 0, atol=1e-3) and np.allclose(applied.std(axes), 1, atol=1e-3)
+
+
+def test_zscore_of_values_far_from_zero():
+    """The mean of squares less the square of the mean would have no digit left here."""
+    array = 1e6 + np.random.default_rng(0).normal(size=(8, 40, 40))
+    intensity = measure_intensity(ArrayVolume("image.tif", array), "zscore")
+    assert intensity.scale[0] == pytest.approx(array.std(), rel=1e-5)
+
+
+@pytest.mark.parametrize("channels", [0, 2])
+def test_percentile(channels):
+    image = volume(channels=channels)
+    array = image.read_all().reshape(max(1, channels), -1)
+    low, high = np.percentile(array, [1, 99.8], axis=1)
+    intensity = measure_intensity(image, "percentile")
+    assert np.allclose(intensity.shift, low) and np.allclose(intensity.scale, high - low)
+
+
+def test_percentile_of_a_sample(monkeypatch):
+    image = volume(np.float32)
+    every = measure_intensity(image, "percentile")
+    monkeypatch.setattr(normalize, "SAMPLE_VOXELS", 100_000)
+    kept = []
+    monkeypatch.setattr(
+        np, "percentile", lambda a, *q, real=np.percentile, **k: kept.append(a.size) or real(a, *q, **k)
+    )
+    some = measure_intensity(image, "percentile")
+    assert 50_000 <= kept[0] <= 100_000 + 10
+    assert some.scale[0] != every.scale[0] and some.scale[0] == pytest.approx(every.scale[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "dtype, low, high", [(np.uint8, 0, 255), (np.int16, -32768, 32767), (np.uint16, 0, 65535)]
+)
+def test_dtype(dtype, low, high):
+    intensity = measure_intensity(volume(dtype), "dtype")
+    assert np.allclose(intensity.apply(np.array([[low, high]])), [[0, 1]])
+
+
+def test_dtype_of_floats_and_none_change_nothing():
+    for kind, image in (("dtype", volume(np.float32)), ("none", volume(np.uint8))):
+        intensity = measure_intensity(image, kind)
+        assert intensity.apply(np.array([[3, 250]])).tolist() == [[3, 250]]
+
+
+@pytest.mark.parametrize("kind", ["zscore", "percentile"])
+def test_one_constant_channel_of_several_is_no_fault(kind):
+    array = np.random.default_rng(0).random((2, 4, 5, 6)).astype(np.float32)
+    array[1] = 7
+    intensity = measure_intensity(ArrayVolume("image.tif", array, channels_first=True), kind)
+    assert np.isfinite(intensity.apply(array)).all() and not intensity.apply(array)[1].any()
+
+
+@pytest.mark.parametrize("kind", ["zscore", "percentile", "dtype", "none"])
+@pytest.mark.parametrize("value", [0, 128])
+def test_an_image_of_one_value(kind, value):
+    constant = ArrayVolume("image.tif", np.full((4, 5, 6), value, np.uint8))
+    with pytest.raises(
+        VolumeError, match=rf"image.tif: every voxel is {value}, so there is nothing to see; is it the"
+    ):
+        measure_intensity(constant, kind)
+
+
+@pytest.mark.parametrize("value, word", [(np.nan, "NaN"), (np.inf, "infinite")])
+def test_voxels_that_are_no_numbers(value, word):
+    array = np.random.default_rng(0).random((4, 5, 6))
+    array[3, 4, 5] = value
+    with pytest.raises(VolumeError, match=f"image.tif holds {word} voxels; replace them, for instance by 0"):
+        measure_intensity(ArrayVolume("image.tif", array), "zscore")

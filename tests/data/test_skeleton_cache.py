@@ -1,0 +1,193 @@
+"""Skeleton files: made once, noticed when labels change, read from the original, never run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from skoots.data import skeleton_cache
+from skoots.data.skeleton_cache import fingerprint, load_or_trace, read_skeleton_file
+from skoots.errors import VolumeError
+from skoots.skeletons import skeletonize
+from skoots.synthetic import make_volume
+
+ISOTROPIC = (1.0, 1.0, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def user_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def labels():
+    return make_volume((12, 20, 20), 0, radius=(2, 3))[1]
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data" / "a.skeletons.trch"
+
+
+def same(a, b):
+    return all(
+        np.array_equal(getattr(a, k), getattr(b, k)) and getattr(a, k).dtype == getattr(b, k).dtype
+        for k in ("ids", "starts", "points", "inscribed")
+    )
+
+
+def test_computed_once(path, labels, monkeypatch):
+    first, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert traced and same(first, skeletonize(labels))
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays behind
+    monkeypatch.setattr(skeleton_cache, "skeletonize", lambda *a: pytest.fail("traced a second time"))
+    again, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert not traced and same(first, again)
+
+
+@pytest.mark.parametrize("change", ["one voxel", "voxel size", "algorithm", "order"])
+def test_whatever_skeletons_depend_on_is_noticed(path, labels, change, caplog):
+    load_or_trace(path, labels, ISOTROPIC)
+    edited, size, algorithm = labels.copy(), ISOTROPIC, "thinning"
+    if change == "one voxel":
+        edited[tuple(np.argwhere(labels)[0])] = 0
+    elif change == "order":
+        edited = np.ascontiguousarray(np.swapaxes(edited, 1, 2))
+    elif change == "voxel size":
+        size = (3.0, 1.0, 1.0)
+    else:
+        pytest.importorskip("kimimaro")
+        algorithm = "kimimaro"
+    with caplog.at_level(logging.WARNING):
+        skeletons, traced = load_or_trace(path, edited, size, algorithm)
+    assert traced and "a.skeletons.trch does not fit its labels" in caplog.text
+    assert same(skeletons, skeletonize(edited, size, algorithm))
+    assert not load_or_trace(path, edited, size, algorithm)[1]  # and kept
+
+
+def test_fingerprints_do_not_depend_on_memory_order(labels):
+    assert fingerprint(np.asfortranarray(labels), ISOTROPIC, "thinning") == fingerprint(
+        labels, ISOTROPIC, "thinning"
+    )
+
+
+def test_a_read_only_folder_uses_the_users_cache(path, labels, user_cache, monkeypatch):
+    real = os.access
+    monkeypatch.setattr(
+        os, "access", lambda p, mode, **k: os.fspath(p) != os.fspath(path.parent) and real(p, mode, **k)
+    )
+    skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert traced and not path.exists()
+    assert [p.name for p in user_cache.rglob("*.trch")] == ["a.skeletons.trch"]
+    again, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert not traced and same(skeletons, again)
+    other = path.parent.parent / "other" / path.name  # another folder, the same name: another place
+    other.parent.mkdir()
+    assert skeleton_cache._cached(other) != skeleton_cache._cached(path)
+
+
+def test_overwrite_traces_anew(path, labels):
+    load_or_trace(path, labels, ISOTROPIC)
+    stamp = path.stat().st_ino
+    assert load_or_trace(path, labels, ISOTROPIC, overwrite=True)[1]
+    assert path.stat().st_ino != stamp
+
+
+def original(labels, jitter=0):
+    """A file as the original wrote it: points (row, column, section), as tensors."""
+    return {
+        k: torch.from_numpy(np.stack([p[:, 1], p[:, 2], p[:, 0]], 1) + jitter).float()
+        for k, p in skeletonize(labels).as_dict().items()
+    }
+
+
+def test_the_originals_axis_order(path):
+    labels = np.zeros((5, 7, 9), np.int32)
+    labels[2, 3, 1:8] = 4
+    labels[4, 0:6, 8] = 65000
+    torch.save(
+        {
+            4: torch.tensor([[3.0, c, 2.0] for c in range(1, 8)]),
+            65000: torch.tensor([[r, 8.0, 4.0] for r in range(6)]),
+        },
+        path,
+    )
+    before = path.read_bytes()
+    skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert not traced and path.read_bytes() == before
+    assert skeletons.of(4).tolist() == [[2, 3, c] for c in range(1, 8)]
+    assert skeletons.of(65000).tolist() == [[4, r, 8] for r in range(6)]
+    assert skeletons.inscribed.tolist() == [1, 1]
+
+
+def test_an_original_file_gives_what_tracing_gives(path, labels):
+    torch.save(original(labels), path)
+    skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+    expected = skeletonize(labels)
+    assert not traced and np.array_equal(skeletons.points, expected.points)
+    assert np.allclose(skeletons.inscribed, expected.inscribed)
+
+
+@pytest.mark.parametrize("spoil", ["missing id", "outside", "moved", "empty"])
+def test_an_original_file_of_other_labels_is_not_used_and_not_touched(path, labels, spoil, caplog):
+    content = original(labels)
+    first = next(iter(content))
+    if spoil == "missing id":
+        del content[first]
+    elif spoil == "outside":
+        content[first] += 100
+    elif spoil == "moved":
+        content = {k: p.flip(0) * 0 + 1 for k, p in content.items()}
+    else:
+        content[first] = content[first][:0]
+    torch.save(content, path)
+    before = path.read_bytes()
+    with caplog.at_level(logging.WARNING):
+        skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert traced and "does not fit its labels" in caplog.text
+    assert same(skeletons, skeletonize(labels))
+    assert path.read_bytes() == before  # it is not ours to replace
+    assert not load_or_trace(path, labels, ISOTROPIC)[1]
+    assert load_or_trace(path, labels, ISOTROPIC, overwrite=True)[1] and path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (b"", r"a.skeletons.trch is no skeleton file \(\w+\); delete it to have it made anew\."),
+        (b"not at all", r"is no skeleton file"),
+        ([1, 2], "expected a dict of id to points; delete it"),
+        ({"net": torch.zeros(3)}, r"expected ids with \(n, 3\) points each"),
+        ({3: torch.zeros(4, 2)}, r"expected ids with \(n, 3\) points each"),
+    ],
+)
+def test_files_that_are_something_else(path, labels, content, sentence):
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(VolumeError, match=sentence):
+        load_or_trace(path, labels, ISOTROPIC)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["SKOOTS_TEST_TRAP"],)
+
+
+def test_a_file_never_runs_code(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKOOTS_TEST_TRAP", str(tmp_path / "trap"))
+    torch.save({1: Malicious()}, path)
+    with pytest.raises(VolumeError, match="is no skeleton file"):
+        read_skeleton_file(path)
+    path.write_bytes(pickle.dumps({1: Malicious()}))
+    with pytest.raises(VolumeError, match="is no skeleton file"):
+        read_skeleton_file(path)
+    assert not (tmp_path / "trap").exists()
