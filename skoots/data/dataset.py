@@ -19,7 +19,7 @@ from skoots.data.normalize import NormalizationKind, measure_intensity
 from skoots.data.pairs import Pair, find_pairs
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.errors import VolumeError
-from skoots.geometry import Box
+from skoots.geometry import Box, relative_spacing
 from skoots.registry import Registry
 from skoots.runtime import cpu_count
 from skoots.samples import Sample
@@ -147,7 +147,8 @@ class Synthetic(Source):
 
     def _make(self, seed: int, reading: Reading) -> LabelledVolume:
         image, labels = make_volume(self.shape, seed, self.objects, radius=self.radius, noise=self.noise)
-        name, size = f"synthetic {self.objects} {seed}", (1.0,) * len(self.shape)
+        name = f"synthetic {self.objects} {seed}"
+        size = tuple(reading.voxel_size or (1.0,) * len(self.shape))
         volume = ArrayVolume(name, image, size)
         skeletons = skeletonize(labels, size, reading.algorithm, reading.threads)
         return LabelledVolume(
@@ -211,13 +212,24 @@ def open_sources(sources: Sequence[Source], reading: Reading) -> list[tuple[Labe
         VolumeError: volumes differ in dimensions, channels or proportions of their voxels.
     """
     opened = [(volume, source.samples_per_volume) for source in sources for volume in source.open(reading)]
-    first = opened[0][0]
     for volume, _ in opened[1:]:
-        if volume.image.spatial_dims != first.image.spatial_dims:
-            raise VolumeError(f"{volume.name} is {volume.image.spatial_dims}D and {first.name} {first.image.spatial_dims}D.")
-        if (volume.image.channels or 1) != (first.image.channels or 1):
-            raise VolumeError(f"{volume.name} and {first.name} differ in their number of channels.")
+        _check_alike(opened[0][0], volume)
     return opened
+
+
+def _check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
+    """One network learns from all volumes, so they must agree in what it is built for."""
+    a, b = first.image, other.image
+    if a.spatial_dims != b.spatial_dims:
+        raise VolumeError(f"{b.path} is {b.spatial_dims}D and {a.path} {a.spatial_dims}D; train on one kind at a time.")
+    if (a.channels or 1) != (b.channels or 1):
+        raise VolumeError(f"{b.path} has {b.channels or 1} channels and {a.path} {a.channels or 1}; they must be equal.")
+    ratios = [p / q for p, q in zip(relative_spacing(first.voxel_size), relative_spacing(other.voxel_size))]
+    if any(not 0.8 < ratio < 1.25 for ratio in ratios):
+        raise VolumeError(
+            f"{b.path} has voxels of {other.voxel_size} and {a.path} of {first.voxel_size}: other proportions, which one "
+            "network cannot serve. Resample one, or state data.voxel_size if a file is wrong."
+        )
 
 
 class CropDataset(Dataset[Sample]):

@@ -17,7 +17,7 @@ from skoots.skeletons import Skeletons, skeletonize
 from skoots.skeletons.skeletonize import Algorithm
 
 log = logging.getLogger("skoots")
-FORMAT = "skoots-skeletons-1"
+FORMAT = "skoots-skeletons-2"
 
 
 def load_or_trace(

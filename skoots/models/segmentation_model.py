@@ -45,6 +45,7 @@ class SegmentationModel(nn.Module):
             for layer in self._backbone_batch_norms():
                 for parameter in layer.parameters():
                     parameter.requires_grad_(False)
+        self.train()
 
     def named_heads(self) -> list[tuple[str, Head]]:
         """Heads with their names, in the order of the config."""
@@ -115,7 +116,13 @@ class SegmentationModel(nn.Module):
 
     def predict(self, outputs: Outputs) -> dict[str, Tensor]:
         """The maps of all heads by map name."""
-        return {key: value for name, head in self.named_heads() for key, value in head.predict(outputs[name]).items()}
+        maps: dict[str, Tensor] = {}
+        for name, head in self.named_heads():
+            for key, value in head.predict(outputs[name]).items():
+                if key in maps:
+                    raise ValueError(f"head {name!r} gives a map {key!r}, which another head gives too")
+                maps[key] = value
+        return maps
 
 
 def pad_to_multiple(images: Tensor, multiple: tuple[int, ...]) -> Tensor:

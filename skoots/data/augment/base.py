@@ -40,7 +40,7 @@ class Window:
             self.image[window],
             self.labels[inner],
             self.valid[inner],
-            replace(self.skeletons, points=self.skeletons.points - np.float32(margin)),
+            replace(self.skeletons, points=self.skeletons.points - np.asarray(margin, np.float32)),
             self.voxel_size,
         )
 
