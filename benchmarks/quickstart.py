@@ -1,6 +1,7 @@
-"""Prints what README says of the embedded default: scores over seeds, beside connected components, and the time taken.
+"""Prints what README says of the embedded default: scores over seeds, beside connected components, and the
+time taken.
 
-    python benchmarks/quickstart.py [--seeds 1 2 3] [--runs runs/quickstart]
+python benchmarks/quickstart.py [--seeds 1 2 3] [--runs runs/quickstart]
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ SHOWN = ("F1", "F1@0.75", "AP50", "VOI_split", "VOI_merge", "ARAND")
 
 def main() -> None:
     """Train once a seed and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--runs", type=Path, default=Path("runs/quickstart"))
     arguments = parser.parse_args()

@@ -2,10 +2,11 @@
 
     python benchmarks/real_volumes.py DATA_FOLDER [--runs runs/real] [--only nuclei neurites_em]
 
-DATA_FOLDER holds the data sets named below. Each is split into a part to train on and a part to test on; its config in
-``model_configs/`` is trained on the former unless RUNS holds a run of it already. Connected components (6 or 26
-neighbours, whichever scores better) and the distance-transform watershed (the best of several settings) are tuned on the
-test part itself, which favours them.
+DATA_FOLDER holds the data sets named below. Each is split into a part to train on and a part to test on; its
+config in ``model_configs/`` is trained on the former unless RUNS holds a run of it already. Connected
+components (6 or 26 neighbours, whichever scores better) and the distance-transform watershed (the best of several
+settings) are tuned on the test part itself, which favours them; so is the choice of the best snapshot, which favours
+skoots.
 """
 
 from __future__ import annotations
@@ -99,14 +100,22 @@ DATA_SETS = {
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/real"), help="where runs are, or are made")
-    parser.add_argument("--only", nargs="*", default=list(DATA_SETS), choices=list(DATA_SETS), help="data sets")
-    parser.add_argument("--set", nargs="*", default=[], help="overrides of every config, e.g. train_settings.epochs=2")
+    parser.add_argument(
+        "--only", nargs="*", default=list(DATA_SETS), choices=list(DATA_SETS), help="data sets"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="overrides of every config, e.g. train_settings.epochs=2"
+    )
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING if arguments.quiet else logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING if arguments.quiet else logging.INFO, format="%(asctime)s %(message)s"
+    )
     print(f"| data set | method | {' | '.join(COLUMNS)} | objects | trained |")
     print("|" + "---|" * (len(COLUMNS) + 4))
     for name in arguments.only:
@@ -123,7 +132,9 @@ def rows(name: str, data: Path, runs: Path, extra: list[str]) -> list[str]:
         scores = score(table)
         numbers = " | ".join(f"{scores[column]:.3f}" for column in COLUMNS)
         counts = f"{scores['n_prediction']:.0f} of {scores['n_truth']:.0f}"
-        lines.append(f"| {name} | {method} | {numbers} | {counts} | {seconds if method == 'skoots' else ''} |")
+        lines.append(
+            f"| {name} | {method} | {numbers} | {counts} | {seconds if method == 'skoots' else ''} |"
+        )
     return lines
 
 
@@ -153,25 +164,39 @@ def _train_if_missing(name: str, data: Path, runs: Path, extra: list[str]) -> st
 def compare(name: str, data: Path, runs: Path) -> dict[str, Overlap]:
     """Contingency tables of skoots and of the classical methods on the test part."""
     loaded = load_model(find_snapshot(runs / name))
-    sources = {"data": {"validation": _sources(data, DATA_SETS[name].test), "normalize": loaded.config.data.normalize}}
+    sources = {
+        "data": {
+            "validation": _sources(data, DATA_SETS[name].test),
+            "normalize": loaded.config.data.normalize,
+        }
+    }
     parts = []
     for volume, _ in open_volumes(load_config(sources), "validation"):
         plan = make_plan(loaded, volume.image, volume.voxel_size)
         maps = predict_maps(plan, volume.image)
         truth = read_labels(volume.labels)
         instances = decode(
-            maps["vector"], maps["semantic"][0], maps["skeleton"][0], loaded.model.vector_scale or (), volume.voxel_size,
+            maps["vector"],
+            maps["semantic"][0],
+            maps["skeleton"][0],
+            loaded.model.vector_scale or (),
+            volume.voxel_size,
             plan.decoding,
         )
         foreground = maps["semantic"][0] > plan.decoding.semantic_threshold
         parts.append((truth, instances, foreground, volume.voxel_size, plan.decoding.min_size))
 
     def pooled(segment: Callable[[np.ndarray, tuple[float, ...]], np.ndarray]) -> Overlap:
-        return stack([
-            contingency(truth, segment(mask, size)).drop_small(smallest) for truth, _, mask, size, smallest in parts
-        ])
+        return stack(
+            [
+                contingency(truth, segment(mask, size)).drop_small(smallest)
+                for truth, _, mask, size, smallest in parts
+            ]
+        )
 
-    components = [pooled(lambda mask, size, c=corners: label_components(mask, corners=c)) for corners in (True, False)]
+    components = [
+        pooled(lambda mask, size, c=corners: label_components(mask, corners=c)) for corners in (True, False)
+    ]
     watersheds = [pooled(lambda mask, size, n=neck: distance_watershed(mask, size, neck=n)) for neck in NECKS]
     return {
         "skoots": stack([contingency(truth, instances) for truth, instances, *_ in parts]),

@@ -1,7 +1,7 @@
 """A head of your own in a plugin file: the boundary of objects, learnt beside vector, semantic and skeleton.
 
-    skoots train examples/custom_head.yaml
-    skoots segment VOLUME --snapshot runs/custom_head --maps --plugin examples/custom_head.py
+skoots train examples/custom_head.yaml
+skoots segment VOLUME --snapshot runs/custom_head --maps --plugin examples/custom_head.py
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ class BoundaryTarget(TargetGenerator):
 class BoundaryHead(Head):
     """One sigmoid map, ``boundary``."""
 
-    def __init__(self, in_channels: int, spatial_dims: int = 3, weight: float = 1.0, start_epoch: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, spatial_dims: int = 3, weight: float = 1.0, start_epoch: int = 1
+    ) -> None:
         super().__init__(BoundaryTarget(), IdentityPredictor(), Dice(), weight, start_epoch)
         self.conv = make_conv(spatial_dims, in_channels, 1, (1,) * spatial_dims)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return {"boundary": self.conv(features).sigmoid()}
 
-    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+    def loss(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
+    ) -> Tensor:
         return self.criterion(outputs["boundary"], targets["boundary"], batch.valid.unsqueeze(1))

@@ -1,6 +1,6 @@
 """The same training without the runner: nothing is hidden in it. A test shows that both reach the same loss.
 
-    python examples/plain_training_loop.py model_configs/unet3d.yaml
+python examples/plain_training_loop.py model_configs/unet3d.yaml
 """
 
 from __future__ import annotations

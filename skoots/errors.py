@@ -1,7 +1,7 @@
 """Every failure that a user can cause, as one family of exceptions.
 
-A message says what is wrong, where (config path or file), and what to do. The command line prints it and exits with
-status 2; anything that is not a ``SkootsError`` is a bug and keeps its traceback.
+A message says what is wrong, where (config path or file), and what to do. The command line prints it and
+exits with status 2; anything that is not a ``SkootsError`` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ class SkootsError(Exception):
 
 
 class VolumeError(SkootsError):
-    """A volume on disk is missing, damaged, of the wrong kind or cannot be written; the message names the file."""
+    """A volume on disk is missing, damaged, of the wrong kind or cannot be written; the message names the
+    file."""
 
 
 class SnapshotError(SkootsError):

@@ -1,7 +1,7 @@
 """Registries: named collections of interchangeable parts, and the loading of plugins that add to them.
 
-A registry stands beside the abstract class that it collects, e.g. ``HEADS`` in ``skoots/models/heads/base.py``. A part
-joins by decoration, under its class name or a name given::
+A registry stands beside the abstract class that it collects, e.g. ``HEADS`` in
+``skoots/models/heads/base.py``. A part joins by decoration, under its class name or a name given::
 
     @HEADS.register
     class VectorHead(Head): ...
@@ -50,8 +50,8 @@ class Registry(Generic[T]):
     Args:
         kind: what a part is, in the singular and in words, e.g. ``"head"``; used in messages.
         base: the abstract class that every part extends, or None where parts are plain callables.
-        home: dotted names of the modules whose import registers the built-in parts; imported at first look-up, so
-            that importing a registry stays cheap.
+        home: dotted names of the modules whose import registers the built-in parts; imported at first
+            look-up, so that importing a registry stays cheap.
     """
 
     def __init__(self, kind: str, base: type | None = None, home: Sequence[str] = ()) -> None:
@@ -63,9 +63,12 @@ class Registry(Generic[T]):
     @overload
     def register(self, target: type[T]) -> type[T]: ...
     @overload
-    def register(self, target: str | None = None, *, name: str | None = None) -> Callable[[type[T]], type[T]]: ...
+    def register(
+        self, target: str | None = None, *, name: str | None = None
+    ) -> Callable[[type[T]], type[T]]: ...
     def register(self, target: Any = None, *, name: str | None = None) -> Any:
-        """Add a part: ``@R.register``, ``@R.register()``, ``@R.register("name")`` or ``@R.register(name="name")``.
+        """Add a part: ``@R.register``, ``@R.register()``, ``@R.register("name")`` or
+        ``@R.register(name="name")``.
 
         Raises:
             PluginError: the name is taken, or the part does not extend the registry's abstract class.
@@ -78,13 +81,18 @@ class Registry(Generic[T]):
 
     def _add(self, part: type[T], name: str) -> type[T]:
         known = self._parts.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
+        if known is not None and (known.__module__, known.__qualname__) != (
+            part.__module__,
+            part.__qualname__,
+        ):
             raise PluginError(
                 f"The {self.kind} name {name!r} is taken by {known.__module__}.{known.__qualname__}; "
                 f"register {part.__module__}.{part.__qualname__} under another name."
             )
         if self.base is not None and not (isinstance(part, type) and issubclass(part, self.base)):
-            raise PluginError(f"{part!r} cannot be registered as a {self.kind}: it does not extend {self.base.__name__}.")
+            raise PluginError(
+                f"{part!r} cannot be registered as a {self.kind}: it does not extend {self.base.__name__}."
+            )
         self._parts[name] = part
         return part
 
@@ -113,8 +121,8 @@ class Registry(Generic[T]):
 
         Args:
             node: ``"Name"``, ``{type: Name, ...arguments}`` or ``{type: Name, params: {...}}``.
-            facts: what other parts have published (channels, spatial dimensions); those that the constructor takes are
-                handed on, an argument in the node wins.
+            facts: what other parts have published (channels, spatial dimensions); those that the constructor
+                takes are handed on, an argument in the node wins.
         """
         name, arguments = split_node(node)
         part = self.get(name)
@@ -188,12 +196,15 @@ def _load_file(path: Path) -> None:
 
 
 def load_installed_plugins() -> list[str]:
-    """Import what installed packages offer under the entry-point group ``skoots.plugins``; returns their names."""
+    """Import what installed packages offer under the entry-point group ``skoots.plugins``; returns their
+    names."""
     loaded = []
     for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         try:
             entry.load()
         except (ImportError, AttributeError) as error:
-            raise PluginError(f"Installed plugin {entry.name!r} ({entry.value}) cannot be imported: {error}.") from error
+            raise PluginError(
+                f"Installed plugin {entry.name!r} ({entry.value}) cannot be imported: {error}."
+            ) from error
         loaded.append(entry.name)
     return loaded

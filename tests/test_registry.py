@@ -131,7 +131,8 @@ def test_homes_are_imported_at_the_first_look(tmp_path: Path, monkeypatch: pytes
 
 @pytest.fixture()
 def forgotten() -> Iterator[None]:
-    """Plugin modules imported by the test are forgotten after it; all others, half imported, would break later ones."""
+    """Plugin modules imported by the test are forgotten after it; all others, half imported, would break
+    later ones."""
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:

@@ -36,7 +36,7 @@ FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
 Volumes = list[tuple[LabelledVolume, int]]
 
 
-# Data -----------------------------------------------------------------------------------------------------------
+# Data ----------------------------------------------------------------------------------------------------
 
 
 def reading_of(config: Config) -> Reading:
@@ -65,7 +65,7 @@ def build_augmentations(config: Config) -> list[Augmentation]:
     return [] if wanted == "none" else [AUGMENTATIONS.build(node) for node in wanted]
 
 
-# Model ----------------------------------------------------------------------------------------------------------
+# Model ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,11 @@ class DataFacts:
 
     def plain(self) -> dict[str, Any]:
         """For a snapshot."""
-        return {"in_channels": self.in_channels, "spatial_dims": self.spatial_dims, "voxel_size": list(self.voxel_size)}
+        return {
+            "in_channels": self.in_channels,
+            "spatial_dims": self.spatial_dims,
+            "voxel_size": list(self.voxel_size),
+        }
 
 
 def needs_scale(config: Config) -> list[str]:
@@ -122,7 +126,8 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
         pretrained: False if weights are loaded afterwards: pretrained ones are not fetched then.
 
     Raises:
-        ConfigError: ``backbone_output_channels`` does not agree with the backbone, or arguments do not fit together.
+        ConfigError: ``backbone_output_channels`` does not agree with the backbone, or arguments do not fit
+        together.
     """
     section = config.model
     name, arguments = split_node(section.backbone)
@@ -134,13 +139,15 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
     except (ValueError, TypeError) as error:
         raise ConfigError([Fault("model.backbone", str(error).rstrip("."), "")]) from error
     if section.backbone_output_channels not in (None, backbone.out_channels):
-        raise ConfigError([
-            Fault(
-                "model.backbone_output_channels",
-                f"says {section.backbone_output_channels} and {name} gives {backbone.out_channels}",
-                f"Write {backbone.out_channels}, or leave the key out",
-            )
-        ])
+        raise ConfigError(
+            [
+                Fault(
+                    "model.backbone_output_channels",
+                    f"says {section.backbone_output_channels} and {name} gives {backbone.out_channels}",
+                    f"Write {backbone.out_channels}, or leave the key out",
+                )
+            ]
+        )
     here = {**vars(facts), "in_channels": backbone.out_channels}
     neck = None
     if section.neck is not None:
@@ -193,7 +200,7 @@ def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Dec
         raise ConfigError([Fault("inference.decoding", str(error).rstrip("."), "")]) from error
 
 
-# From a snapshot ------------------------------------------------------------------------------------------------
+# From a snapshot -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ def _about_data(prepared: Prepared) -> list[str]:
             shape = " x ".join(map(str, volume.shape))
             radius = float(np.median(volume.skeletons.inscribed)) if len(volume.skeletons) else 0.0
             lines.append(
-                f"{kind}: {volume.name}, {shape} voxels, {len(volume.skeletons)} objects of median inscribed radius "
-                f"{radius:.1f}" + (f", {count} samples an epoch." if kind == "train" else ".")
+                f"{kind}: {volume.name}, {shape} voxels, {len(volume.skeletons)} objects of median "
+                f"inscribed radius {radius:.1f}" + (f", {count} samples an epoch." if kind == "train" else ".")
             )
     return lines
 
@@ -78,11 +78,12 @@ def _about_step(prepared: Prepared) -> list[str]:
     parameters = sum(p.numel() for p in model.parameters())
     losses = ", ".join(f"{name} {float(value):.3f}" for name, value in parts.items())
     return [
-        f"model: {parameters:,} parameters, stride {_by(model.stride)}, receptive field {_by(model.receptive_field)} voxels "
-        f"on either side, on {prepared.device}.",
-        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, {-(-len(dataset) // settings.batch_size)} steps.",
-        f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of touching skeletons; "
-        f"loss {float(total):.3f} ({losses}).",
+        f"model: {parameters:,} parameters, stride {_by(model.stride)}, receptive field "
+        f"{_by(model.receptive_field)} voxels on either side, on {prepared.device}.",
+        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, "
+        f"{-(-len(dataset) // settings.batch_size)} steps.",
+        f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of "
+        f"touching skeletons; loss {float(total):.3f} ({losses}).",
     ]
 
 

@@ -44,9 +44,7 @@ def choose_crop(
         if not over:
             break
         fixed |= over
-    return [
-        most[a] if a in fixed else max(s, round(crop[a] / s) * s) for a, s in enumerate(stride)
-    ]
+    return [most[a] if a in fixed else max(s, round(crop[a] / s) * s) for a, s in enumerate(stride)]
 
 
 def choose_vector_scale(volumes: Sequence[LabelledVolume], seed: int = 0) -> list[float]:
@@ -62,7 +60,9 @@ def choose_vector_scale(volumes: Sequence[LabelledVolume], seed: int = 0) -> lis
         D voxels.
     """
     rng = np.random.default_rng(seed)
-    blocks = [(volume, tile.write) for volume in volumes for tile in tile_volume(volume.shape, _block(volume))]
+    blocks = [
+        (volume, tile.write) for volume in volumes for tile in tile_volume(volume.shape, _block(volume))
+    ]
     if len(blocks) > SCALE_BLOCKS:
         blocks = [blocks[i] for i in rng.choice(len(blocks), SCALE_BLOCKS, replace=False)]
     lengths = [np.abs(_offsets(volume, box)) for volume, box in blocks]

@@ -1,4 +1,5 @@
-"""``skoots demo``: the whole walk on example files that it writes: train, segment, evaluate, and a picture."""
+"""``skoots demo``: the whole walk on example files that it writes: train, segment, evaluate, and a
+picture."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from skoots.errors import SkootsError
 from skoots.synthetic import make_volume
 from skoots.volumes import write_volume
 
-VOLUMES = {"train": (("tubes_1", 1), ("tubes_2", 2)), "validation": (("tubes_3", 3),), "test": (("tubes_4", 4),)}
+VOLUMES = {
+    "train": (("tubes_1", 1), ("tubes_2", 2)),
+    "validation": (("tubes_3", 3),),
+    "test": (("tubes_4", 4),),
+}
 SHAPE = (40, 80, 80)
 VOXEL_SIZE = (20.0, 20.0, 20.0)
 
@@ -36,7 +41,8 @@ class Demo:
 
 
 def demo(folder: Path | str = "skoots-demo", *, overwrite: bool = False, progress: bool = True) -> Demo:
-    """Write example volumes and a config, then train, segment and evaluate on them, as a user would on their own.
+    """Write example volumes and a config, then train, segment and evaluate on them, as a user would on their
+    own.
 
     Args:
         folder: where the files go.
@@ -55,7 +61,9 @@ def demo(folder: Path | str = "skoots-demo", *, overwrite: bool = False, progres
         raise KeyboardInterrupt
     image = root / "test" / "tubes_4.tif"
     segmentation = segment(image, outcome.run_folder, overwrite=overwrite, progress=progress)
-    return Demo(root, outcome, segmentation, evaluate(root / "test" / "tubes_4.labels.tif", segmentation.output))
+    return Demo(
+        root, outcome, segmentation, evaluate(root / "test" / "tubes_4.labels.tif", segmentation.output)
+    )
 
 
 def _write_example(root: Path, overwrite: bool) -> Path:
@@ -68,9 +76,14 @@ def _write_example(root: Path, overwrite: bool) -> Path:
         for name, seed in volumes:
             image, labels = make_volume(SHAPE, seed)
             grey = (image * 255).round().astype("uint8")
-            write_volume(root / part / f"{name}.tif", grey, voxel_size=VOXEL_SIZE, unit="nm", overwrite=overwrite)
             write_volume(
-                root / part / f"{name}.labels.tif", labels.astype("uint16"), voxel_size=VOXEL_SIZE, unit="nm",
+                root / part / f"{name}.tif", grey, voxel_size=VOXEL_SIZE, unit="nm", overwrite=overwrite
+            )
+            write_volume(
+                root / part / f"{name}.labels.tif",
+                labels.astype("uint16"),
+                voxel_size=VOXEL_SIZE,
+                unit="nm",
                 overwrite=overwrite,
             )
     config = {
@@ -91,5 +104,7 @@ def _write_example(root: Path, overwrite: bool) -> Path:
         "train_settings": {"batch_size": 2, "epochs": 20, "display_iters": 1},
     }
     path = root / "demo.yaml"
-    path.write_text(f"# The example of `skoots demo`. Again: skoots train {path}\n{dump(config)}", encoding="utf-8")
+    path.write_text(
+        f"# The example of `skoots demo`. Again: skoots train {path}\n{dump(config)}", encoding="utf-8"
+    )
     return path

@@ -38,7 +38,8 @@ def evaluate(
 
     Args:
         labels: the true label volume, or a folder of ``NAME.labels.tif``.
-        prediction: the predicted one, or a folder of ``NAME.segmentation.tif`` or ``NAME.tif``; scores are pooled.
+        prediction: the predicted one, or a folder of ``NAME.segmentation.tif`` or ``NAME.tif``; scores are
+            pooled.
         min_size: predicted objects of fewer voxels are dropped first.
         ignore_label: true voxels of this id do not count.
 
@@ -60,7 +61,9 @@ def overlap_of(truth: Path, prediction: Path, ignore_label: int | None = None) -
     rest = max(1, Box.of_shape(a.shape[1:]).size)
     core = (max(1, VOXELS_AT_ONCE // rest), *a.shape[1:])
     return join(
-        contingency(read_labels(a, tile.write, ignore_label=ignore_label), read_labels(b, tile.write), ignore_label)
+        contingency(
+            read_labels(a, tile.write, ignore_label=ignore_label), read_labels(b, tile.write), ignore_label
+        )
         for tile in tile_volume(a.shape, core)
     )
 
@@ -76,7 +79,9 @@ def _pair_folders(truths: Path, predictions: Path) -> Iterator[tuple[Path, Path]
         raise VolumeError(f"{truths} holds no labels; expected NAME.labels.tif.")
     for name, truth in wanted.items():
         if name not in found:
-            raise VolumeError(f"{predictions} holds no prediction of {name}; expected {name}.segmentation.tif.")
+            raise VolumeError(
+                f"{predictions} holds no prediction of {name}; expected {name}.segmentation.tif."
+            )
         yield truth, found[name]
 
 

@@ -1,4 +1,5 @@
-"""Scoring a trained model on volumes that it has not seen, beside connected components of its own foreground."""
+"""Scoring a trained model on volumes that it has not seen, beside connected components of its own
+foreground."""
 
 from __future__ import annotations
 
@@ -38,7 +39,12 @@ def compare_with_components(
         truth = read_labels(volume.labels, ignore_label=volume.ignore_label)
         semantic, skeleton = maps["semantic"][0], maps["skeleton"][0]
         prediction = decode(
-            maps["vector"], semantic, skeleton, loaded.model.vector_scale or (), volume.voxel_size, plan.decoding
+            maps["vector"],
+            semantic,
+            skeleton,
+            loaded.model.vector_scale or (),
+            volume.voxel_size,
+            plan.decoding,
         )
         components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
         ours.append(contingency(truth, prediction, volume.ignore_label))

@@ -52,14 +52,19 @@ def prepare(config: Config, device: str | None = None) -> Prepared:
     if config.method == "td":
         raise ConfigError([Fault("method", "top-down training is not available yet", "Write method: bu")])
     if not config.data.train:
-        raise ConfigError([Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")])
+        raise ConfigError(
+            [Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")]
+        )
     where = choose_device(device or device_of(config))
     seed_everything(config.train_settings.seed)
     training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
     facts = DataFacts.of(training[0][0])
     _check_same_kind(facts, validation)
     volumes = [volume for volume, _ in training]
-    decided = [f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of {_short(facts.voxel_size)}."]
+    decided = [
+        f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of "
+        f"{_short(facts.voxel_size)}."
+    ]
     if needs_scale(config):
         scale = choose_vector_scale(volumes, config.train_settings.seed)
         config = with_scale(config, scale)
@@ -71,7 +76,9 @@ def prepare(config: Config, device: str | None = None) -> Prepared:
         config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
         decided.append(f"crop size auto: {_short(crop)} voxels.")
     larger = max(VALIDATION_CROP_VOXELS[facts.spatial_dims], int(np.prod(crop)))
-    validation_crop = choose_crop([v.shape for v, _ in validation] or shapes, facts.voxel_size, model.stride, larger)
+    validation_crop = choose_crop(
+        [v.shape for v, _ in validation] or shapes, facts.voxel_size, model.stride, larger
+    )
     return Prepared(config, facts, where, training, validation, model, crop, validation_crop, decided)
 
 
@@ -81,9 +88,15 @@ def device_of(config: Config) -> str:
     if not gpus:
         return config.device
     if len(gpus) > 1:
-        raise ConfigError([
-            Fault("runner.gpus", f"names {len(gpus)} GPUs; training on several is not available yet", "Name one")
-        ])
+        raise ConfigError(
+            [
+                Fault(
+                    "runner.gpus",
+                    f"names {len(gpus)} GPUs; training on several is not available yet",
+                    "Name one",
+                )
+            ]
+        )
     return f"cuda:{gpus[0]}"
 
 
@@ -92,19 +105,29 @@ def _check_same_kind(facts: DataFacts, validation: Volumes) -> None:
         other = DataFacts.of(volume)
         if (other.spatial_dims, other.in_channels) != (facts.spatial_dims, facts.in_channels):
             raise SkootsError(
-                f"Validation volume {volume.name} is {other.spatial_dims}D with {other.in_channels} channels; the training "
+                f"Validation volume {volume.name} is {other.spatial_dims}D with {other.in_channels} "
+                f"channels; the training "
                 f"data are {facts.spatial_dims}D with {facts.in_channels}."
             )
 
 
-def _crop_size(config: Config, facts: DataFacts, shapes: list[tuple[int, ...]], model: SegmentationModel) -> list[int]:
+def _crop_size(
+    config: Config, facts: DataFacts, shapes: list[tuple[int, ...]], model: SegmentationModel
+) -> list[int]:
     wanted = config.data.crop_size
     if wanted == "auto":
         return choose_crop(shapes, facts.voxel_size, model.stride, CROP_VOXELS[facts.spatial_dims])
     if len(wanted) != facts.spatial_dims:
-        raise ConfigError([
-            Fault("data.crop_size", f"{list(wanted)} has {len(wanted)} numbers and the volumes have {facts.spatial_dims} axes", "")
-        ])
+        raise ConfigError(
+            [
+                Fault(
+                    "data.crop_size",
+                    f"{list(wanted)} has {len(wanted)} numbers and the volumes have {facts.spatial_dims} "
+                    f"axes",
+                    "",
+                )
+            ]
+        )
     return list(wanted)
 
 

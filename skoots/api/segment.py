@@ -61,8 +61,8 @@ def segment(
     Args:
         volume: TIFF, Zarr, HDF5 (``file.h5:/dataset``) or NumPy.
         snapshot: a file, a run folder or ``runs/mito:best``.
-        output: ``.tif``, ``.zarr``, ``.npy`` or ``file.h5:/dataset``; None writes ``NAME.segmentation.tif`` (``.zarr`` for
-            a Zarr) beside the volume.
+        output: ``.tif``, ``.zarr``, ``.npy`` or ``file.h5:/dataset``; None writes ``NAME.segmentation.tif``
+            (``.zarr`` for a Zarr) beside the volume.
         maps: also write the head outputs, as ``OUTPUT.vector.tif`` and so on.
         overwrite: replace outputs that exist.
         device: None takes the best there is.
@@ -73,7 +73,8 @@ def segment(
         progress: show progress bars.
 
     Raises:
-        SkootsError: an input cannot be read, does not fit the model, or the output cannot be written; said before any
+        SkootsError: an input cannot be read, does not fit the model, or the output cannot be written; said
+        before any
             work.
     """
     began = time.monotonic()
@@ -95,7 +96,12 @@ def segment(
         outputs: dict[str, WritableVolume] = {
             name: files.enter_context(
                 create_volume(
-                    map_paths[name], image.shape, np.float32, image.voxel_size, image.unit, channels,
+                    map_paths[name],
+                    image.shape,
+                    np.float32,
+                    image.voxel_size,
+                    image.unit,
+                    channels,
                     overwrite=overwrite,
                 )
             )
@@ -116,7 +122,10 @@ def make_plan(
     settings = loaded.config.inference
     wanted = tile if tile is not None else (None if settings.tile == "auto" else settings.tile)
     if wanted is not None and len(wanted) != image.spatial_dims:
-        raise VolumeError(f"tile {list(wanted)} has {len(wanted)} numbers for the {image.spatial_dims} axes of {image.path}.")
+        raise VolumeError(
+            f"tile {list(wanted)} has {len(wanted)} numbers for the {image.spatial_dims} axes of "
+            f"{image.path}."
+        )
     return Plan(
         model=loaded.model,
         intensity=measure_intensity(image, loaded.config.data.normalize),
@@ -160,19 +169,28 @@ def _folder_of(target: Path) -> Path:
 def _check_fit(image: Volume, loaded: LoadedModel) -> None:
     facts: DataFacts = loaded.facts
     if image.spatial_dims != facts.spatial_dims:
-        raise VolumeError(f"{image.path} is {image.spatial_dims}D and the model in {loaded.snapshot} is {facts.spatial_dims}D.")
+        raise VolumeError(
+            f"{image.path} is {image.spatial_dims}D and the model in {loaded.snapshot} is "
+            f"{facts.spatial_dims}D."
+        )
     if (image.channels or 1) != facts.in_channels:
         raise VolumeError(
-            f"{image.path} has {image.channels or 1} channels and the model in {loaded.snapshot} takes {facts.in_channels}."
+            f"{image.path} has {image.channels or 1} channels and the model in {loaded.snapshot} takes "
+            f"{facts.in_channels}."
         )
     if image.voxel_size is None:
-        log.warning("%s states no voxel size; taken to be that of the training data, %s.", image.path, facts.voxel_size)
+        log.warning(
+            "%s states no voxel size; taken to be that of the training data, %s.",
+            image.path,
+            facts.voxel_size,
+        )
         return
     ours, theirs = relative_spacing(image.voxel_size), relative_spacing(facts.voxel_size)
     if any(not 0.8 < a / b < 1.25 for a, b in zip(ours, theirs)):
         log.warning(
             "%s has voxels of %s, in proportion unlike those of the training data, %s; results may suffer.",
-            image.path, image.voxel_size, facts.voxel_size,
+            image.path, image.voxel_size,
+            facts.voxel_size,
         )
 
 
@@ -184,7 +202,6 @@ def _map_names(loaded: LoadedModel, image: Volume) -> dict[str, int]:
     with torch.inference_mode():
         maps = loaded.model.predict(loaded.model(images))
     return {name: values.shape[1] for name, values in maps.items()}
-
 
 
 def predict_maps(plan: Plan, image: Volume) -> dict[str, np.ndarray]:

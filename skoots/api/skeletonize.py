@@ -78,7 +78,9 @@ def skeletonize(
         skeletons, traced = volume_skeletons(pair, labels, size, reading, overwrite=overwrite)
         ids = read_labels(labels)
         offset = nearest_offsets(ids, skeletons, size)
-        touching = touching_skeletons(torch.from_numpy(renumber(ids).astype(np.int64)), torch.from_numpy(offset))
+        touching = touching_skeletons(
+            torch.from_numpy(renumber(ids).astype(np.int64)), torch.from_numpy(offset)
+        )
         seconds = time.monotonic() - began
         done.append(SkeletonizedVolume(pair.name, pair.skeletons, len(skeletons), traced, touching, seconds))
     return SkeletonReport(done)

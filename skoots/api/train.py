@@ -91,14 +91,16 @@ def train(
         Where the run lies and how good it is.
 
     Raises:
-        SkootsError: the config has faults (all are named), the data cannot be read, or the run folder not be written.
+        SkootsError: the config has faults (all are named), the data cannot be read, or the run folder not be
+        written.
     """
     began = time.monotonic()
     settings = load_config(config, overrides, plugins)
     folder = new_run_folder(runs, experiment_name(settings))
     with log_to(folder / "train.log"):
         with removed_if_it_fails(folder):
-            loggers = build_loggers(settings, folder)  # first: a fault in their arguments needs no data to be found
+            # Loggers first: a fault in their arguments needs no data to be found.
+            loggers = build_loggers(settings, folder)
             prepared = prepare(settings, device)
             for sentence in prepared.decided:
                 log.info(sentence)
@@ -122,7 +124,7 @@ def experiment_name(config: Config) -> str:
     return config.source.stem if config.source is not None else "experiment"
 
 
-# The runner -----------------------------------------------------------------------------------------------------
+# The runner ----------------------------------------------------------------------------------------------
 
 
 def build_runner(
@@ -139,7 +141,11 @@ def build_runner(
         prepared.train, prepared.crop, build_augmentations(config), settings.seed, config.data.object_rate
     )
     loader = train_loader(
-        dataset, settings.batch_size, settings.seed, settings.dataloader_workers, settings.dataloader_pin_memory
+        dataset,
+        settings.batch_size,
+        settings.seed,
+        settings.dataloader_workers,
+        settings.dataloader_pin_memory,
     )
     evaluate = None
     if prepared.validation:
@@ -147,7 +153,9 @@ def build_runner(
         evaluate = Evaluator(covering_loader(covering), decoding_of(config), device)
     optimizer = build_optimizer(section.optimizer, model)
     ascending = bool(section.key_metric_asc)
-    scheduler = None if section.scheduler is None else build_scheduler(section.scheduler, optimizer, ascending)
+    scheduler = (
+        None if section.scheduler is None else build_scheduler(section.scheduler, optimizer, ascending)
+    )
     plain = config.resolved()
     observers: list[Observer] = [
         ProgressObserver(settings.display_iters, progress),
@@ -180,20 +188,26 @@ def build_runner(
 def build_loggers(config: Config, folder: Path) -> list[Logger]:
     """The CSV file, and those that the config names."""
     own = CSVLogger(folder)
-    return [own, *(LOGGERS.build(node, folder=folder) for node in config.logger if node["type"] != "CSVLogger")]
+    return [
+        own,
+        *(LOGGERS.build(node, folder=folder) for node in config.logger if node["type"] != "CSVLogger"),
+    ]
 
 
 def _resume(runner: TrainingRunner, config: Config) -> None:
     path = find_snapshot(str(config.resume_training_from))
     runner.load_state(read_snapshot(path), config.runner.load_scheduler_state_dict)
     if runner.epoch >= runner.epochs:
-        raise ConfigError([
-            Fault(
-                "resume_training_from",
-                f"{path} is at epoch {runner.epoch} and train_settings.epochs is {runner.epochs}, so nothing is left to do",
-                "Raise train_settings.epochs",
-            )
-        ])
+        raise ConfigError(
+            [
+                Fault(
+                    "resume_training_from",
+                    f"{path} is at epoch {runner.epoch} and train_settings.epochs is {runner.epochs}, so "
+                    f"nothing is left to do",
+                    "Raise train_settings.epochs",
+                )
+            ]
+        )
     log.info("Going on from %s, after epoch %d of %d.", path, runner.epoch, runner.epochs)
 
 
@@ -235,14 +249,20 @@ def log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-# Afterwards -----------------------------------------------------------------------------------------------------
+# Afterwards ----------------------------------------------------------------------------------------------
 
 
 def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome:
     best = sorted(folder.glob("snapshot-best-*.pt"))
     return TrainingOutcome(
-        folder, best[-1] if best else None, folder / "snapshot-latest.pt", result.epochs, result.best_epoch,
-        result.metrics, interrupted=result.interrupted, seconds=seconds,
+        folder,
+        best[-1] if best else None,
+        folder / "snapshot-latest.pt",
+        result.epochs,
+        result.best_epoch,
+        result.metrics,
+        interrupted=result.interrupted,
+        seconds=seconds,
     )
 
 

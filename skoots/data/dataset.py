@@ -88,7 +88,12 @@ class Folder(Source):
         box: list[list[int]] | None = None,
         store: Literal["memory", "disk"] = "memory",
     ) -> None:
-        self.path, self.samples_per_volume, self.names, self.store = Path(path), samples_per_volume, names, store
+        self.path, self.samples_per_volume, self.names, self.store = (
+            Path(path),
+            samples_per_volume,
+            names,
+            store,
+        )
         self.box = None if box is None else Box(tuple(box[0]), tuple(box[1]))
 
     def open(self, reading: Reading) -> list[LabelledVolume]:
@@ -112,7 +117,9 @@ class Folder(Source):
             image, labels = _cut(image, self.box), _cut(labels, self.box)
         skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, cache=self.box is None)
         intensity = measure_intensity(image, reading.normalize)
-        return LabelledVolume(pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label)
+        return LabelledVolume(
+            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label
+        )
 
 
 @DATASETS.register
@@ -152,7 +159,12 @@ class Synthetic(Source):
         volume = ArrayVolume(name, image, size)
         skeletons = skeletonize(labels, size, reading.algorithm, reading.threads)
         return LabelledVolume(
-            name, volume, ArrayVolume(name, labels, size), skeletons, measure_intensity(volume, reading.normalize), size
+            name,
+            volume,
+            ArrayVolume(name, labels, size),
+            skeletons,
+            measure_intensity(volume, reading.normalize),
+            size,
         )
 
 
@@ -162,10 +174,14 @@ def open_pair(pair: Pair, voxel_size: Sequence[float] | None = None) -> tuple[Vo
     Raises:
         VolumeError: their shapes differ.
     """
-    image, labels = open_volume(pair.image, voxel_size=voxel_size), open_volume(pair.labels, voxel_size=voxel_size)
+    image, labels = (
+        open_volume(pair.image, voxel_size=voxel_size),
+        open_volume(pair.labels, voxel_size=voxel_size),
+    )
     if image.shape != labels.shape:
         raise VolumeError(
-            f"{pair.labels} has shape {labels.shape} and its image {pair.image.name} has {image.shape}; they must be equal."
+            f"{pair.labels} has shape {labels.shape} and its image {pair.image.name} has {image.shape}; "
+            f"they must be equal."
         )
     return image, labels
 
@@ -193,7 +209,9 @@ def volume_skeletons(
         raise VolumeError(f"{labels.path} holds no object: every voxel is 0.")
     if not cache:
         return skeletonize(ids, voxel_size, reading.algorithm, reading.threads), True
-    skeletons, traced = load_or_trace(pair.skeletons, ids, voxel_size, reading.algorithm, reading.threads, overwrite)
+    skeletons, traced = load_or_trace(
+        pair.skeletons, ids, voxel_size, reading.algorithm, reading.threads, overwrite
+    )
     if traced:
         log.info("%s: skeletons of %d objects traced.", pair.labels, len(skeletons))
     return skeletons, traced
@@ -201,8 +219,13 @@ def volume_skeletons(
 
 def _cut(volume: Volume, box: Box) -> ArrayVolume:
     if not Box.of_shape(volume.shape).contains(box):
-        raise VolumeError(f"{volume.path}: box {box.start} to {box.stop} reaches outside the volume of shape {volume.shape}.")
-    return ArrayVolume(volume.path, volume.read(box), volume.voxel_size, volume.unit, volume.channels is not None)
+        raise VolumeError(
+            f"{volume.path}: box {box.start} to {box.stop} reaches outside the volume of shape "
+            f"{volume.shape}."
+        )
+    return ArrayVolume(
+        volume.path, volume.read(box), volume.voxel_size, volume.unit, volume.channels is not None
+    )
 
 
 def open_sources(sources: Sequence[Source], reading: Reading) -> list[tuple[LabelledVolume, int]]:
@@ -221,13 +244,18 @@ def _check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
     """One network learns from all volumes, so they must agree in what it is built for."""
     a, b = first.image, other.image
     if a.spatial_dims != b.spatial_dims:
-        raise VolumeError(f"{b.path} is {b.spatial_dims}D and {a.path} {a.spatial_dims}D; train on one kind at a time.")
+        raise VolumeError(
+            f"{b.path} is {b.spatial_dims}D and {a.path} {a.spatial_dims}D; train on one kind at a time."
+        )
     if (a.channels or 1) != (b.channels or 1):
-        raise VolumeError(f"{b.path} has {b.channels or 1} channels and {a.path} {a.channels or 1}; they must be equal.")
+        raise VolumeError(
+            f"{b.path} has {b.channels or 1} channels and {a.path} {a.channels or 1}; they must be equal."
+        )
     ratios = [p / q for p, q in zip(relative_spacing(first.voxel_size), relative_spacing(other.voxel_size))]
     if any(not 0.8 < ratio < 1.25 for ratio in ratios):
         raise VolumeError(
-            f"{b.path} has voxels of {other.voxel_size} and {a.path} of {first.voxel_size}: other proportions, which one "
+            f"{b.path} has voxels of {other.voxel_size} and {a.path} of {first.voxel_size}: other "
+            f"proportions, which one "
             "network cannot serve. Resample one, or state data.voxel_size if a file is wrong."
         )
 
@@ -252,10 +280,20 @@ class CropDataset(Dataset[Sample]):
         object_rate: float = 0.5,
     ) -> None:
         self.volumes = [volume for volume, count in volumes for _ in range(count)]
-        self.crop, self.augmentations, self.seed, self.object_rate = tuple(crop), list(augmentations), seed, object_rate
+        self.crop, self.augmentations, self.seed, self.object_rate = (
+            tuple(crop),
+            list(augmentations),
+            seed,
+            object_rate,
+        )
         for volume, _ in volumes:
             if any(c > n for c, n in zip(self.crop, volume.shape)):
-                log.warning("%s: the crop %s is larger than the volume %s and is padded.", volume.name, crop, volume.shape)
+                log.warning(
+                    "%s: the crop %s is larger than the volume %s and is padded.",
+                    volume.name,
+                    crop,
+                    volume.shape,
+                )
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -269,7 +307,9 @@ class CropDataset(Dataset[Sample]):
         window = volume.window(box.grow(tuple(sum(m) for m in zip((0,) * box.ndim, *margins))))
         for augmentation, margin in zip(self.augmentations, margins):
             window = augmentation(window, rng).cut(margin)
-        return make_sample(window, f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}")
+        return make_sample(
+            window, f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
+        )
 
 
 class CoveringDataset(Dataset[Sample]):

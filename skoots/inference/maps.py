@@ -33,7 +33,9 @@ class Maps:
     def _allocate(self, name: str, shape: Sequence[int], dtype: type) -> np.ndarray:
         if self._folder is None:
             return np.zeros(shape, dtype)
-        return np.lib.format.open_memmap(Path(self._folder.name) / f"{name}.npy", mode="w+", dtype=dtype, shape=tuple(shape))
+        return np.lib.format.open_memmap(
+            Path(self._folder.name) / f"{name}.npy", mode="w+", dtype=dtype, shape=tuple(shape)
+        )
 
     def store(self, box: Box, maps: Mapping[str, np.ndarray]) -> None:
         """Keep the maps of a box.

@@ -57,7 +57,9 @@ def quietly(steps: Iterable[Any], what: str) -> Iterable[Any]:
     return steps
 
 
-def predict_tiles(plan: Plan, image: Volume, progress: Progress = quietly) -> Iterator[tuple[Box, dict[str, np.ndarray]]]:
+def predict_tiles(
+    plan: Plan, image: Volume, progress: Progress = quietly
+) -> Iterator[tuple[Box, dict[str, np.ndarray]]]:
     """The maps of one core after the other.
 
     Args:
@@ -112,7 +114,9 @@ def segment_volume(
         for box, values in predict_tiles(plan, image, progress):
             missing = [name for name in DECODED if name not in values]
             if missing or scale is None:
-                raise SkootsError(f"The model has no {' and no '.join(missing) or 'vector'} map, which decoding needs.")
+                raise SkootsError(
+                    f"The model has no {' and no '.join(missing) or 'vector'} map, which decoding needs."
+                )
             maps.store(box, values)
             for name, volume in (map_outputs or {}).items():
                 volume.write(box, values[name])
@@ -121,7 +125,9 @@ def segment_volume(
         maps.close()
 
 
-def _decode(plan: Plan, maps: Maps, scale: Sequence[float], output: WritableVolume, progress: Progress) -> int:
+def _decode(
+    plan: Plan, maps: Maps, scale: Sequence[float], output: WritableVolume, progress: Progress
+) -> int:
     settings = plan.decoding
     foreground = maps.semantic > settings.semantic_threshold * 255
     skeletons = label_components(
@@ -144,6 +150,7 @@ def _decode(plan: Plan, maps: Maps, scale: Sequence[float], output: WritableVolu
 
 
 def _slabs(shape: Sequence[int], voxels: int = 8_000_000) -> list[Box]:
-    """The volume in boxes along its first axis: few, so that compressed outputs are written in large pieces."""
+    """The volume in boxes along its first axis: few, so that compressed outputs are written in large
+    pieces."""
     rest = int(np.prod(shape[1:]))
     return [tile.write for tile in tile_volume(shape, (max(1, voxels // max(rest, 1)), *shape[1:]))]

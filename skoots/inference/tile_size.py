@@ -11,7 +11,8 @@ VOXELS_AT_ONCE = 2_500_000
 def choose_core(
     shape: Sequence[int], halo: Sequence[int], stride: Sequence[int], voxels: int = VOXELS_AT_ONCE
 ) -> tuple[int, ...]:
-    """Core of the tiles such that a tile with its halo has at most ``voxels`` voxels, if that is possible at all.
+    """Core of the tiles such that a tile with its halo has at most ``voxels`` voxels, if that is possible at
+    all.
 
     The axis along which most tiles are saved stays longest: the longest core is halved until the tile fits.
 

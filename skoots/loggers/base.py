@@ -19,17 +19,17 @@ class Logger(ABC):
 
     folder: Path
 
-    def start(self, config: Mapping[str, object]) -> None:
+    def start(self, config: Mapping[str, object]) -> None:  # noqa: B027 - optional
         """Called once before training with the resolved config, as plain values."""
 
     @abstractmethod
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:
         """Numbers of one epoch (counted from 1) by name, e.g. ``train.loss``, ``test.F1``, ``lr``."""
 
-    def image(self, name: str, picture: np.ndarray, epoch: int) -> None:
+    def image(self, name: str, picture: np.ndarray, epoch: int) -> None:  # noqa: B027 - optional
         """A picture, (H, W, 3) uint8."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - optional
         """Called once at the end, also after an error."""
 
 

@@ -56,9 +56,14 @@ def skeleton_score(overlap: Overlap, min_share: float = 0.05) -> dict[str, float
     skeletons_an_id = np.bincount(column[counted], minlength=overlap.prediction_sizes.size)
     pure = found & (skeletons_an_id[column] <= 1)
     runs = (overlap.counts[pure].astype(np.float64) ** 2).sum() / (sizes.astype(np.float64) ** 2).sum()
-    return dict(zip(names, (
-        float(coverage.mean()),
-        float(np.maximum(ids_a_skeleton - 1, 0).mean()),
-        float(np.maximum(skeletons_an_id - 1, 0).sum() / sizes.size),
-        float(runs),
-    )))
+    return dict(
+        zip(
+            names,
+            (
+                float(coverage.mean()),
+                float(np.maximum(ids_a_skeleton - 1, 0).mean()),
+                float(np.maximum(skeletons_an_id - 1, 0).sum() / sizes.size),
+                float(runs),
+            ),
+        )
+    )

@@ -109,8 +109,12 @@ class SegmentationModel(nn.Module):
 
         Heads whose ``start_epoch`` has not come are reported but do not count.
         """
-        parts = {name: head.loss(outputs[name], targets[name], batch, epoch) for name, head in self.named_heads()}
-        counted = [head.weight * parts[name] for name, head in self.named_heads() if epoch >= head.start_epoch]
+        parts = {
+            name: head.loss(outputs[name], targets[name], batch, epoch) for name, head in self.named_heads()
+        }
+        counted = [
+            head.weight * parts[name] for name, head in self.named_heads() if epoch >= head.start_epoch
+        ]
         total = torch.stack(counted).sum() if counted else torch.stack(list(parts.values())).sum() * 0
         return total, parts
 

@@ -1,4 +1,5 @@
-"""Contract suites: a plugin author subclasses one, gives a part, and pytest checks that skoots can work with it.
+"""Contract suites: a plugin author subclasses one, gives a part, and pytest checks that skoots can work with
+it.
 
 ::
 
@@ -43,7 +44,11 @@ def example_batch(spatial_dims: int, size: int = 2) -> Batch:
         radius = np.concatenate([[0], skeletons.inscribed]).astype(np.float32)
         samples.append(
             Sample(
-                image[None], labels, nearest_offsets(labels, skeletons), radius[labels], np.ones(labels.shape, bool),
+                image[None],
+                labels,
+                nearest_offsets(labels, skeletons),
+                radius[labels],
+                np.ones(labels.shape, bool),
                 voxel_size,
             )
         )

@@ -16,7 +16,8 @@ from skoots.samples import Batch
 class Evaluator:
     """Scores a model on validation windows.
 
-    Every window is decoded by itself, so an object that is cut by a window's border counts once on either side.
+    Every window is decoded by itself, so an object that is cut by a window's border counts once on either
+    side.
 
     Args:
         loader: batches of windows.
@@ -29,7 +30,8 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self, model: SegmentationModel, epoch: int) -> dict[str, float]:
-        """``test.loss``, ``test.loss.HEAD`` and ``test.METRIC``; losses are means over windows weighted by voxels."""
+        """``test.loss``, ``test.loss.HEAD`` and ``test.METRIC``; losses are means over windows weighted by
+        voxels."""
         model.eval()
         sums: dict[str, float] = {}
         voxels, overlaps = 0, []
@@ -38,7 +40,10 @@ class Evaluator:
             outputs = model(batch.images)
             total, parts = model.loss(outputs, model.targets(batch), batch, epoch)
             size = batch.labels.numel()
-            for name, value in {"test.loss": total, **{f"test.loss.{k}": v for k, v in parts.items()}}.items():
+            for name, value in {
+                "test.loss": total,
+                **{f"test.loss.{k}": v for k, v in parts.items()},
+            }.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
             voxels += size
             overlaps += self._overlaps(model, outputs, batch)
@@ -58,8 +63,12 @@ class Evaluator:
         overlaps = []
         for i, truth in enumerate(truths):
             prediction = decode(
-                host["vector"][i], host["semantic"][i, 0], host["skeleton"][i, 0], scale,
-                batch.voxel_size, self.decoding,
+                host["vector"][i],
+                host["semantic"][i, 0],
+                host["skeleton"][i, 0],
+                scale,
+                batch.voxel_size,
+                self.decoding,
             )
             overlaps.append(contingency(truth, np.asarray(prediction), ignore=-1))
         return overlaps

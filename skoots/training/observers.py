@@ -1,10 +1,10 @@
 """What watches the training loop. The loop calls these moments by name, in this order::
 
-    fit_start
-        epoch_start
-            step_end            after every step
-        epoch_end               with all that was measured
-    fit_end                     also after an error or Ctrl-C
+fit_start
+    epoch_start
+        step_end            after every step
+    epoch_end               with all that was measured
+fit_end                     also after an error or Ctrl-C
 """
 
 from __future__ import annotations
@@ -78,8 +78,12 @@ class ProgressObserver(Observer):
         if self.show:
             steps = len(runner.loader)
             self.bar = tqdm(
-                total=runner.epochs * steps, initial=runner.epoch * steps, unit="step", desc="train",
-                dynamic_ncols=True, smoothing=0.05,
+                total=runner.epochs * steps,
+                initial=runner.epoch * steps,
+                unit="step",
+                desc="train",
+                dynamic_ncols=True,
+                smoothing=0.05,
             )
 
     def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
@@ -88,7 +92,8 @@ class ProgressObserver(Observer):
         self.bar.update()
         if self.bar.n % self.every == 0:
             self.bar.set_postfix_str(
-                f"epoch {runner.epoch + 1}/{runner.epochs} loss {float(losses['loss']):.3f} lr {runner.learning_rate:.1e}"
+                f"epoch {runner.epoch + 1}/{runner.epochs} loss {float(losses['loss']):.3f} lr "
+                f"{runner.learning_rate:.1e}"
             )
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
@@ -104,7 +109,8 @@ class ProgressObserver(Observer):
 def _epoch_line(runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> str:
     losses = " ".join(
         f"{name.removeprefix('train.loss.')} {value:.3f}"
-        for name, value in measured.items() if name.startswith("train.loss.")
+        for name, value in measured.items()
+        if name.startswith("train.loss.")
     )
     line = f"epoch {epoch}/{runner.epochs}: loss {measured['train.loss']:.3f} ({losses})"
     shown = [name for name in ("test.loss", "test.F1", "test.AP50", runner.key_metric) if name in measured]

@@ -95,7 +95,11 @@ class TrainingRunner:
         self.key_metric, self.key_metric_asc = key_metric, key_metric_asc
         self.scheduler, self.evaluate, self.observers = scheduler, evaluate, list(observers)
         self.clip_gradient, self.max_nonfinite_steps = clip_gradient, max_nonfinite_steps
-        self.config, self.facts, self.provenance = dict(config or {}), dict(facts or {}), dict(provenance or {})
+        self.config, self.facts, self.provenance = (
+            dict(config or {}),
+            dict(facts or {}),
+            dict(provenance or {}),
+        )
         self.epoch = 0
         self.step = 0
         self.nonfinite_steps = 0
@@ -108,7 +112,7 @@ class TrainingRunner:
         """Of the first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    # The loop -------------------------------------------------------------------------------------------------
+    # The loop --------------------------------------------------------------------------------------------
 
     def fit(self) -> FitResult:
         """Train from the epoch reached so far to the last one.
@@ -168,9 +172,9 @@ class TrainingRunner:
             for observer in self.observers:
                 observer.step_end(self, losses)
         means = {name: float(value) / counted for name, value in sums.items()} or {"loss": math.nan}
-        return {"train.loss" if name == "loss" else f"train.loss.{name}": value for name, value in means.items()} | {
-            "nonfinite_steps": float(self.nonfinite_steps)
-        }
+        return {
+            "train.loss" if name == "loss" else f"train.loss.{name}": value for name, value in means.items()
+        } | {"nonfinite_steps": float(self.nonfinite_steps)}
 
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
         """Forward, loss, backward, update; None if the loss was no number and the step was left out."""
@@ -193,12 +197,19 @@ class TrainingRunner:
 
     def _count_nonfinite(self, parts: Mapping[str, Tensor], batch: Batch) -> None:
         self.nonfinite_steps += 1
-        heads = [name for name, value in parts.items() if not bool(torch.isfinite(value))] or ["the weighted sum"]
-        log.warning("The loss of %s is not finite; step left out. Samples: %s", ", ".join(heads), "; ".join(batch.origins))
+        heads = [name for name, value in parts.items() if not bool(torch.isfinite(value))] or [
+            "the weighted sum"
+        ]
+        log.warning(
+            "The loss of %s is not finite; step left out. Samples: %s",
+            ", ".join(heads),
+            "; ".join(batch.origins),
+        )
         if self.nonfinite_steps > self.max_nonfinite_steps:
             raise SkootsError(
                 f"Training stopped: {self.nonfinite_steps} steps had a loss that is no number, last in head "
-                f"{', '.join(heads)}. Try a lower learning rate (runner.optimizer.params.lr) or runner.clip_gradient: 1.0; "
+                f"{', '.join(heads)}. Try a lower learning rate (runner.optimizer.params.lr) or "
+                f"runner.clip_gradient: 1.0; "
                 f"the snapshots of earlier epochs are in {self.snapshots.folder}."
             )
 
@@ -209,7 +220,7 @@ class TrainingRunner:
             return True
         return value > self.best["value"] if self.key_metric_asc else value < self.best["value"]
 
-    # Snapshots ------------------------------------------------------------------------------------------------
+    # Snapshots -------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on, under the keys of a snapshot."""
@@ -238,7 +249,8 @@ class TrainingRunner:
 
         Args:
             state: what ``state`` returned, read from a file.
-            load_scheduler: take up the scheduler's state; otherwise the schedule of the config is replayed to this epoch.
+            load_scheduler: take up the scheduler's state; otherwise the schedule of the config is replayed
+                to this epoch.
 
         Raises:
             SnapshotError: it is the state of another model, optimizer or scheduler.
@@ -247,7 +259,8 @@ class TrainingRunner:
             self.model.load_state_dict(state["net"])
         except RuntimeError as error:
             raise SnapshotError(
-                f"The snapshot does not fit the model of this config: {error} Resume with the config of its own run."
+                f"The snapshot does not fit the model of this config: {error} Resume with the config of "
+                f"its own run."
             ) from error
         self.epoch, self.step = state["epoch"], state.get("step", 0)
         self.best, self.history = state.get("best"), list(state.get("history", []))
@@ -270,7 +283,8 @@ class TrainingRunner:
         self.saved_epoch = self.epoch
 
     def _save_what_is_not_saved(self, began: int) -> None:
-        """After Ctrl-C: the last complete epoch is on disk already, unless there was none or its saving was cut off."""
+        """After Ctrl-C: the last complete epoch is on disk already, unless there was none or its saving was
+        cut off."""
         if self.saved_epoch != self.epoch:
             self._save(self.epoch > began and self.best is not None and self.best["epoch"] == self.epoch)
 

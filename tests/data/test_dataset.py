@@ -370,7 +370,9 @@ class TestSources:
         colours = np.moveaxis(image, -1, 0)
         folder = write(shape=(24, 24))
         tifffile.imwrite(folder / "a.tif", colours, photometric="minisblack", metadata={"axes": "CYX"})
-        with pytest.raises(VolumeError, match=r"a\.tif has 3 channels and synthetic tubes 0 1; they must be equal"):
+        with pytest.raises(
+            VolumeError, match=r"a\.tif has 3 channels and synthetic tubes 0 1; they must be equal"
+        ):
             open_sources([Synthetic([40, 40]), Folder(str(folder))], Reading())
 
     def test_volumes_of_other_proportions(self, write, tmp_path):
@@ -380,7 +382,9 @@ class TestSources:
             array = tifffile.imread(flat / name)
             tifffile.imwrite(cubic / name, array, metadata={"axes": "ZYX", "spacing": [1, 1, 1]})
             tifffile.imwrite(flat / name, array, metadata={"axes": "ZYX", "spacing": [3, 1, 1]})
-        with pytest.raises(VolumeError, match=r"other proportions, which one network cannot serve.*data\.voxel_size"):
+        with pytest.raises(
+            VolumeError, match=r"other proportions, which one network cannot serve.*data\.voxel_size"
+        ):
             open_sources([Folder(str(flat)), Folder(str(cubic))], Reading())
         assert len(open_sources([Folder(str(flat)), Folder(str(cubic))], Reading(voxel_size=(2, 1, 1)))) == 2
 

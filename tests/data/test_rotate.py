@@ -30,7 +30,7 @@ def ball_window(ndim: int) -> tuple[Window, np.ndarray]:
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("seed", range(5))
 def test_points_stay_at_the_centres_of_their_objects(ndim: int, seed: int) -> None:
-    window, before = ball_window(ndim)
+    window, _ = ball_window(ndim)
     moved = RotateScale(rate=1.0)(window, np.random.default_rng(seed))
     assert moved.labels.shape == window.labels.shape and moved.image.shape == window.image.shape
     compared = 0
@@ -68,7 +68,8 @@ def test_the_dataset_reads_larger_and_cuts() -> None:
     assert sample.labels.shape == (16, 24, 24) == sample.offset.shape[1:]
     inside = sample.labels > 0
     assert inside.any()
-    # Offsets still lead to the skeletons of the turned objects: never farther than objects are thick, scaled up.
+    # Offsets still lead to the skeletons of the turned objects: never farther than objects are thick, scaled
+    # up.
     assert np.abs(sample.offset[:, inside]).max() < 12
 
 

@@ -14,9 +14,9 @@ def balls(shape, centres, radius, voxel_size=None):
     """Labels of balls by their nearest centre, physically round."""
     grid = np.indices(shape).astype(float)
     edges = np.asarray(voxel_size or (1,) * len(shape)).reshape(-1, *(1,) * len(shape))
-    distances = np.stack([
-        np.sqrt((((grid - np.reshape(c, edges.shape)) * edges) ** 2).sum(axis=0)) for c in centres
-    ])
+    distances = np.stack(
+        [np.sqrt((((grid - np.reshape(c, edges.shape)) * edges) ** 2).sum(axis=0)) for c in centres]
+    )
     return np.where(distances.min(axis=0) <= radius, distances.argmin(axis=0) + 1, 0)
 
 
@@ -24,10 +24,13 @@ def f1(truth, labels):
     return score(contingency(truth, labels))["F1@0.75"]
 
 
-@pytest.mark.parametrize("shape, centres", [
-    ((30, 40), [(15, 12), (15, 28)]),
-    ((24, 24, 40), [(12, 12, 12), (12, 12, 28)]),
-])
+@pytest.mark.parametrize(
+    "shape, centres",
+    [
+        ((30, 40), [(15, 12), (15, 28)]),
+        ((24, 24, 40), [(12, 12, 12), (12, 12, 28)]),
+    ],
+)
 def test_touching_balls_come_apart(shape, centres):
     truth = balls(shape, centres, 9)
     assert ndimage.label(truth)[1] == 1

@@ -40,14 +40,14 @@ def test_the_measured_receptive_field_holds() -> None:
 
 
 def test_faults_are_sentences(tmp_path: Path) -> None:
-    with pytest.raises(SkootsError, match="timm has no model 'resnet81'. Did you mean"):
+    with pytest.raises(SkootsError, match=r"timm has no model 'resnet81'. Did you mean"):
         TimmUNet(model_name="resnet81")
     with pytest.raises(ValueError, match="2D images"):
         make(spatial_dims=3)
     with pytest.raises(SkootsError, match="do not exist"):
         make(pretrained_file=str(tmp_path / "none.pth"))
     (tmp_path / "bad.pth").write_bytes(b"no weights")
-    with pytest.raises(SkootsError, match="cannot be had from .*bad.pth .* pretrained: false"):
+    with pytest.raises(SkootsError, match=r"cannot be had from .*bad.pth .* pretrained: false"):
         make(pretrained_file=str(tmp_path / "bad.pth"))
 
 

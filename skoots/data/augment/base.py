@@ -53,7 +53,8 @@ class Augmentation(ABC):
         """A new window of the same shape; the one given is left as it is."""
 
     def margin(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """D voxels on either side that a window of ``shape`` needs besides, so that all of it has data afterwards."""
+        """D voxels on either side that a window of ``shape`` needs besides, so that all of it has data
+        afterwards."""
         return (0,) * len(shape)
 
 

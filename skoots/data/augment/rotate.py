@@ -13,10 +13,12 @@ from skoots.data.augment.base import AUGMENTATIONS, Augmentation, Window
 
 @AUGMENTATIONS.register
 class RotateScale(Augmentation):
-    """Turn about the first axis of a volume (in the plane of the last two axes) and scale there, with probability ``rate``.
+    """Turn about the first axis of a volume (in the plane of the last two axes) and scale there, with
+    probability ``rate``.
 
-    The image is interpolated linearly, labels take the nearest voxel, and skeleton points move by the exact map. What
-    comes from beyond the window is not valid, so windows are read larger and cut afterwards, see ``margin``.
+    The image is interpolated linearly, labels take the nearest voxel, and skeleton points move by the exact
+    map. What comes from beyond the window is not valid, so windows are read larger and cut afterwards, see
+    ``margin``.
 
     Args:
         rate: in [0, 1].
@@ -24,7 +26,9 @@ class RotateScale(Augmentation):
         scale: smallest and largest magnification.
     """
 
-    def __init__(self, rate: float = 0.5, degrees: float = 180.0, scale: tuple[float, float] = (0.85, 1.15)) -> None:
+    def __init__(
+        self, rate: float = 0.5, degrees: float = 180.0, scale: tuple[float, float] = (0.85, 1.15)
+    ) -> None:
         if not 0 < scale[0] <= scale[1]:
             raise ValueError("scale is a smallest and a largest magnification, both above 0")
         self.rate, self.degrees, self.scale = rate, degrees, scale
@@ -42,17 +46,22 @@ class RotateScale(Augmentation):
         backward = np.linalg.inv(forward)
         centre = (np.array(window.labels.shape) - 1) / 2
         offset = centre - backward @ centre
-        image = np.stack([
-            ndimage.affine_transform(channel, backward, offset, order=1, mode="nearest", prefilter=False)
-            for channel in window.image
-        ])
+        image = np.stack(
+            [
+                ndimage.affine_transform(channel, backward, offset, order=1, mode="nearest", prefilter=False)
+                for channel in window.image
+            ]
+        )
         points = (window.skeletons.points - centre) @ forward.T + centre
         magnification = math.sqrt(abs(np.linalg.det(forward)))
         return replace(
             window,
             image=image,
             labels=ndimage.affine_transform(window.labels, backward, offset, order=0, prefilter=False),
-            valid=ndimage.affine_transform(window.valid.astype(np.uint8), backward, offset, order=0, prefilter=False) > 0,
+            valid=ndimage.affine_transform(
+                window.valid.astype(np.uint8), backward, offset, order=0, prefilter=False
+            )
+            > 0,
             skeletons=replace(
                 window.skeletons,
                 points=points.astype(np.float32),

@@ -32,4 +32,6 @@ class Backbone(nn.Module, ABC):
         """(B, C, *S) images to (B, out_channels, *S) features."""
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", Backbone, home=["skoots.models.backbones.unet", "skoots.models.backbones.timm_unet"])
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone", Backbone, home=["skoots.models.backbones.unet", "skoots.models.backbones.timm_unet"]
+)

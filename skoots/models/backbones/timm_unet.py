@@ -1,4 +1,5 @@
-"""A U-Net whose encoder is one of timm's image networks, for two dimensions (Wightman, PyTorch Image Models)."""
+"""A U-Net whose encoder is one of timm's image networks, for two dimensions (Wightman, PyTorch Image
+Models)."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from skoots.models.layers import Norm, make_conv, make_norm
 class TimmUNet(Backbone):
     """An encoder of timm with a U-Net decoder; features come at the resolution of the image.
 
-    Encoders with attention over the whole image, or squeeze-and-excitation, see the whole tile: then results depend a
-    little on the tiling. Plain convolutional ones (``resnet18``, ``convnext_tiny``) do not.
+    Encoders with attention over the whole image, or squeeze-and-excitation, see the whole tile: then results
+    depend a little on the tiling. Plain convolutional ones (``resnet18``, ``convnext_tiny``) do not.
 
     Args:
         in_channels: channels of the image; timm adapts pretrained weights to them.
@@ -70,13 +71,16 @@ class TimmUNet(Backbone):
         training = self.training
         self.eval()
         size = 32 * self.stride[0]
-        image = torch.randn(1, self.in_channels, size, size, requires_grad=True, device=next(self.parameters()).device)
+        image = torch.randn(
+            1, self.in_channels, size, size, requires_grad=True, device=next(self.parameters()).device
+        )
         self(image)[..., size // 2, size // 2].sum().backward()
         self.zero_grad(set_to_none=True)
         self.train(training)
         assert image.grad is not None
         touched = image.grad.abs().sum((0, 1)).nonzero() - size // 2
-        # An output pixel may stand anywhere in the grid of the strides, and reach so much further to one side.
+        # An output pixel may stand anywhere in the grid of the strides, and reach so much further to one
+        # side.
         return tuple(int(reach) + self.stride[0] for reach in touched.abs().amax(0))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,7 +89,9 @@ class TimmUNet(Backbone):
         features = skips.pop()
         for block in self.up:
             skip = skips.pop()
-            features = block(torch.cat([F.interpolate(features, size=skip.shape[2:], mode="nearest"), skip], 1))
+            features = block(
+                torch.cat([F.interpolate(features, size=skip.shape[2:], mode="nearest"), skip], 1)
+            )
         return features
 
 
@@ -109,13 +115,18 @@ def _make_encoder(name: str, in_channels: int, pretrained: bool, file: str | Non
     overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file is not None else {}
     try:
         return timm.create_model(
-            name, features_only=True, in_chans=in_channels, pretrained=pretrained or file is not None, **overlay
+            name,
+            features_only=True,
+            in_chans=in_channels,
+            pretrained=pretrained or file is not None,
+            **overlay,
         )
     except Exception as error:
         if not pretrained and file is None:
             raise
         source = file or "the internet"
         raise SkootsError(
-            f"The pretrained weights of {name} cannot be had from {source} ({type(error).__name__}); say pretrained: false, "
+            f"The pretrained weights of {name} cannot be had from {source} ({type(error).__name__}); say "
+            f"pretrained: false, "
             "or give pretrained_file."
         ) from error

@@ -17,7 +17,8 @@ class Head(nn.Module, ABC):
     """From features to named outputs; owns its target generator, predictor and criterion.
 
     Attributes:
-        receptive_field: D voxels on either side that an output voxel depends on; None means none, as for a 1^D convolution.
+        receptive_field: D voxels on either side that an output voxel depends on; None means none, as for a
+            1^D convolution.
 
     Args:
         target_generator: makes the targets from a batch.

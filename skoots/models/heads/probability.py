@@ -50,5 +50,7 @@ class ProbabilityHead(Head, ABC):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return {self.map_name: self.conv(features).sigmoid()}
 
-    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int) -> Tensor:
+    def loss(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
+    ) -> Tensor:
         return self.criterion(outputs[self.map_name], targets[self.map_name], batch.valid.unsqueeze(1))

@@ -38,6 +38,13 @@ class SemanticHead(ProbabilityHead):
         start_epoch: int = 1,
     ) -> None:
         super().__init__(
-            "semantic", in_channels, spatial_dims, kernel, target_generator or ForegroundTarget(), predictor,
-            criterion or Tversky(), weight, start_epoch,
+            "semantic",
+            in_channels,
+            spatial_dims,
+            kernel,
+            target_generator or ForegroundTarget(),
+            predictor,
+            criterion or Tversky(),
+            weight,
+            start_epoch,
         )

@@ -40,6 +40,13 @@ class SkeletonHead(ProbabilityHead):
         start_epoch: int = 1,
     ) -> None:
         super().__init__(
-            "skeleton", in_channels, spatial_dims, kernel, target_generator or SkeletonMaskTarget(), predictor,
-            criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]), weight, start_epoch,
+            "skeleton",
+            in_channels,
+            spatial_dims,
+            kernel,
+            target_generator or SkeletonMaskTarget(),
+            predictor,
+            criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]),
+            weight,
+            start_epoch,
         )
