@@ -60,9 +60,10 @@ def _about_data(prepared: Prepared) -> list[str]:
         for volume, count in volumes:
             shape = " x ".join(map(str, volume.shape))
             radius = float(np.median(volume.skeletons.inscribed)) if len(volume.skeletons) else 0.0
+            drawn = f", {count} samples an epoch" if kind == "train" else ""
             lines.append(
-                f"{kind}: {volume.name}, {shape} voxels, {len(volume.skeletons)} objects of median "
-                f"inscribed radius {radius:.1f}" + (f", {count} samples an epoch." if kind == "train" else ".")
+                f"{kind}: {volume.name}, {shape} voxels, {len(volume.skeletons)} objects of median inscribed "
+                f"radius {radius:.1f}{drawn}."
             )
     return lines
 

@@ -23,7 +23,7 @@ from skoots.models.heads.base import Head
 from skoots.models.heads.semantic import SemanticHead
 from skoots.models.heads.skeleton import SkeletonHead
 from skoots.models.heads.vector import VectorHead
-from skoots.models.segmentation_model import SegmentationModel
+from skoots.models.segmentation_model import SegmentationModel, pad_to_multiple
 from skoots.skeletons import nearest_offsets, skeleton_mask, skeletonize, touching_skeletons
 from skoots.synthetic import make_volume
 from skoots.volumes import Volume, create_volume, open_volume, write_volume
@@ -56,9 +56,18 @@ def random_model(voxel_size: tuple[float, ...], seed: int, channels: int = 1) ->
             layer.running_var.uniform_(0.5, 2)
             nn.init.normal_(layer.weight, 1.0, 0.3)
             nn.init.normal_(layer.bias)
-    for head in model.heads.values():
-        nn.init.normal_(head.conv.weight)  # type: ignore[union-attr]  # maps with contrast
     return model
+
+
+@torch.no_grad()
+def spread_maps(model: SegmentationModel, images: Tensor) -> None:
+    """Let every map vary about its middle: heads of random weights say nearly the same everywhere."""
+    features = model.eval().backbone(pad_to_multiple(images.double(), model.stride))
+    for head in model.heads.values():
+        conv: Any = head.conv
+        deviation, mean = torch.std_mean(conv(features).transpose(0, 1).flatten(1), 1)
+        conv.bias.copy_((conv.bias - mean) / deviation)
+        conv.weight.div_(deviation.view(-1, *(1,) * (conv.weight.ndim - 1)))
 
 
 def random_image(shape: tuple[int, ...], seed: int, channels: int | None = None) -> Volume:
@@ -75,20 +84,12 @@ def whole_maps(plan: Plan, image: Volume) -> dict[str, np.ndarray]:
     return {name: value[0].float().numpy() for name, value in maps.items()}
 
 
-def balanced_plan(image: Volume, voxel_size: tuple[float, ...], seed: int, **settings: Any) -> Plan:
-    """A plan whose thresholds make a mask of half the volume, and skeletons of a tenth."""
+def balanced_plan(image: Volume, voxel_size: tuple[float, ...], seed: int) -> Plan:
+    """A plan that finds about half of the voxels in objects, and some of these on skeletons."""
     intensity = measure_intensity(image, "zscore")
-    plan = Plan(random_model(voxel_size, seed, image.channels or 1), intensity, voxel_size, Decoding(), CPU)
-    maps = whole_maps(plan, image)
-    middle = [
-        np.floor(np.quantile(maps[name], q) * 255) for name, q in (("semantic", 0.5), ("skeleton", 0.9))
-    ]
-    decoding = Decoding(
-        semantic_threshold=float(middle[0] + 0.5) / 255,
-        skeleton_threshold=float(middle[1] + 0.5) / 255,
-        **settings,
-    )
-    return Plan(plan.model, intensity, voxel_size, decoding, CPU)
+    model = random_model(voxel_size, seed, image.channels or 1)
+    spread_maps(model, torch.from_numpy(intensity.apply(image.read_all().reshape(-1, *image.shape)))[None])
+    return Plan(model, intensity, voxel_size, Decoding(skeleton_threshold=0.75), CPU)
 
 
 def tiled(plan: Plan, core: tuple[int, ...] | None) -> Plan:
@@ -133,7 +134,7 @@ def test_the_result_does_not_depend_on_the_tiles(
         voxel_size,
         plan.decoding,
     )
-    assert expected.max() > 2 and 0.05 < (expected > 0).mean() < 0.95
+    assert expected.max() > 2 and 0.2 < (expected > 0).mean() < 0.8
     for core in cores:
         labels = labels_of(tiled(plan, core), image, tmp_path)
         assert np.array_equal(renumber(labels), expected), core
