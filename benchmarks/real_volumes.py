@@ -2,11 +2,11 @@
 
     python benchmarks/real_volumes.py DATA_FOLDER [--runs runs/real] [--only nuclei neurites_em]
 
-DATA_FOLDER holds the data sets named below. Each is split into a part to train on and a part to test on; its
-config in ``model_configs/`` is trained on the former unless RUNS holds a run of it already. Connected components
-(6 or 26 neighbours, whichever scores better) and the distance-transform watershed (the best of several settings)
-are tuned on the test part itself, which favours them; so is the choice of the best snapshot, which favours
-skoots.
+DATA_FOLDER holds the data sets named below. Each is split into a part to train on and a part to test on;
+its config in ``model_configs/`` is trained on the former unless RUNS holds a run of it already. Connected
+components (6 or 26 neighbours, whichever scores better) and the distance-transform watershed (the best of
+several settings) are tuned on the test part itself, which favours them; so is the choice of the best
+snapshot, which favours skoots.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.registry import accepted_facts, split_node
 from skoots.runtime import choose_device
-from skoots.snapshots import find_snapshot, read_snapshot
+from skoots.snapshots import find_snapshot, read_newest, read_snapshot
 
 log = logging.getLogger("skoots")
 PRETRAINED = ("pretrained", "pretrained_file")
@@ -224,6 +224,18 @@ class LoadedModel:
     epoch: int
 
 
+def read_reference(reference: Path | str) -> tuple[dict[str, Any], Path]:
+    """A snapshot by any of its names; if the latest of a run is damaged, loudly the newest one that is not.
+
+    Raises:
+        SnapshotError: there is none, or none that can be read.
+    """
+    path = find_snapshot(reference)
+    if path.name == "snapshot-latest.pt":
+        return read_newest(path.parent)
+    return read_snapshot(path), path
+
+
 def load_model(snapshot: Path | str, device: str | None = None, plugins: Sequence[str] = ()) -> LoadedModel:
     """Build the model that a snapshot holds.
 
@@ -235,8 +247,7 @@ def load_model(snapshot: Path | str, device: str | None = None, plugins: Sequenc
     Raises:
         SnapshotError: there is none, it is damaged, or it does not fit its own config.
     """
-    path = find_snapshot(snapshot)
-    state = read_snapshot(path)
+    state, path = read_reference(snapshot)
     if "cfg" not in state or "facts" not in state:
         raise SnapshotError(f"{path} holds weights but no config, so the model cannot be built from it.")
     config = load_config(state["cfg"], plugins=plugins, trusted=False)

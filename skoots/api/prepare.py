@@ -11,7 +11,8 @@ import torch
 from skoots.api.build import DataFacts, Volumes, build_model, needs_scale, open_volumes, with_scale
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
 from skoots.config import Config
-from skoots.errors import ConfigError, Fault, SkootsError
+from skoots.data.dataset import check_alike
+from skoots.errors import ConfigError, Fault
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, seed_everything
 
@@ -59,7 +60,8 @@ def prepare(config: Config, device: str | None = None) -> Prepared:
     seed_everything(config.train_settings.seed)
     training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
     facts = DataFacts.of(training[0][0])
-    _check_same_kind(facts, validation)
+    for volume, _ in validation:
+        check_alike(training[0][0], volume)
     volumes = [volume for volume, _ in training]
     decided = [
         f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of "
@@ -98,17 +100,6 @@ def device_of(config: Config) -> str:
             ]
         )
     return f"cuda:{gpus[0]}"
-
-
-def _check_same_kind(facts: DataFacts, validation: Volumes) -> None:
-    for volume, _ in validation:
-        other = DataFacts.of(volume)
-        if (other.spatial_dims, other.in_channels) != (facts.spatial_dims, facts.in_channels):
-            raise SkootsError(
-                f"Validation volume {volume.name} is {other.spatial_dims}D with {other.in_channels} "
-                f"channels; the training "
-                f"data are {facts.spatial_dims}D with {facts.in_channels}."
-            )
 
 
 def _crop_size(

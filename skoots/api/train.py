@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from skoots._version import __version__
-from skoots.api.build import build_augmentations, decoding_of, load_model, open_volumes
+from skoots.api.build import build_augmentations, decoding_of, load_model, open_volumes, read_reference
 from skoots.api.held_out import compare_with_components
 from skoots.api.prepare import Prepared, prepare
 from skoots.config import Config, load_config, write_config
@@ -25,7 +25,7 @@ from skoots.errors import ConfigError, Fault
 from skoots.loggers.base import LOGGERS, Logger
 from skoots.loggers.csv import CSVLogger
 from skoots.reports.figures import training_curves
-from skoots.snapshots import SnapshotManager, find_snapshot, new_run_folder, read_snapshot
+from skoots.snapshots import SnapshotManager, new_run_folder, snapshot_name
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
 from skoots.training.optimizers import build_optimizer
@@ -195,8 +195,9 @@ def build_loggers(config: Config, folder: Path) -> list[Logger]:
 
 
 def _resume(runner: TrainingRunner, config: Config) -> None:
-    path = find_snapshot(str(config.resume_training_from))
-    runner.load_state(read_snapshot(path), config.runner.load_scheduler_state_dict)
+    state, path = read_reference(str(config.resume_training_from))
+    runner.load_state(state, config.runner.load_scheduler_state_dict)
+    _take_along_best(runner, path)
     if runner.epoch >= runner.epochs:
         raise ConfigError(
             [
@@ -209,6 +210,15 @@ def _resume(runner: TrainingRunner, config: Config) -> None:
             ]
         )
     log.info("Going on from %s, after epoch %d of %d.", path, runner.epoch, runner.epochs)
+
+
+def _take_along_best(runner: TrainingRunner, source: Path) -> None:
+    """Keep the best snapshot so far also in the new run, where none may become better."""
+    if runner.best is None:
+        return
+    name = snapshot_name(runner.best["epoch"], best=True)
+    if (source.parent / name).is_file():
+        shutil.copy2(source.parent / name, runner.snapshots.folder / name)
 
 
 def provenance() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,8 +92,7 @@ def first_sentence(part: Any) -> str:
     """The first sentence of the part's own docstring, on one line; an inherited one would mislead."""
     own = part.__dict__.get("__doc__") if isinstance(part, type) else part.__doc__
     paragraph = " ".join(inspect.cleandoc(own or "").split("\n\n")[0].split())
-    sentence, stop, _ = paragraph.replace("``", "`").partition(". ")
-    return sentence + stop.rstrip()
+    return re.split(r"(?<=\.)(?<!al\.) ", paragraph.replace("``", "`"), maxsplit=1)[0]  # "et al." ends none
 
 
 def _wrapped(text: str) -> str:

@@ -236,12 +236,16 @@ def open_sources(sources: Sequence[Source], reading: Reading) -> list[tuple[Labe
     """
     opened = [(volume, source.samples_per_volume) for source in sources for volume in source.open(reading)]
     for volume, _ in opened[1:]:
-        _check_alike(opened[0][0], volume)
+        check_alike(opened[0][0], volume)
     return opened
 
 
-def _check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
-    """One network learns from all volumes, so they must agree in what it is built for."""
+def check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
+    """One network sees all volumes, so they must agree in what it is built for.
+
+    Raises:
+        VolumeError: dimensions, channels or proportions of voxels differ.
+    """
     a, b = first.image, other.image
     if a.spatial_dims != b.spatial_dims:
         raise VolumeError(

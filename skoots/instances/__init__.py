@@ -1,4 +1,4 @@
-"""Pure functions of label ids: components, following vectors, joining labels across faces, renumbering."""
+"""Pure functions of label ids: components, following vectors, renumbering, classical baselines."""
 
 from skoots.instances.components import label_components
 from skoots.instances.decoding import Decoding, decode

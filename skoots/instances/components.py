@@ -34,5 +34,5 @@ def label_components(mask: np.ndarray, min_size: int = 0, corners: bool = True) 
         sizes = np.bincount(labels.ravel())
         keep = sizes >= min_size
         keep[0] = False
-        labels = np.where(keep, np.cumsum(keep), 0)[labels]
-    return labels.astype(np.int32)
+        labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+    return labels.astype(np.int32, copy=False)

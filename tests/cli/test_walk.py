@@ -268,7 +268,7 @@ BAD_CONFIGS: dict[str, tuple[str, list[str]]] = {
     ),
     "an unknown type": (
         "model: {backbone: {type: UNett}}",
-        ["model.backbone", "UNett", "Did you mean UNet?"],
+        ["model.backbone", "UNett", "Did you mean UNet"],
     ),
     "a syntax error": ("data:\n  train: [a, b\nmodel: {}", ["line 3", "column"]),
     "an unknown metric": ("runner: {key_metric: test.F2}", ["runner.key_metric", "test.F1"]),

@@ -40,7 +40,7 @@ class DoubleModel(SegmentationModel):
 
 
 def random_model(voxel_size: tuple[float, ...], seed: int, channels: int = 1) -> SegmentationModel:
-    """Random weights and random running statistics; three levels."""
+    """Random weights; three levels."""
     torch.manual_seed(seed)
     dims = len(voxel_size)
     heads: dict[str, Head] = {
@@ -48,21 +48,18 @@ def random_model(voxel_size: tuple[float, ...], seed: int, channels: int = 1) ->
         "semantic": SemanticHead(4, dims),
         "skeleton": SkeletonHead(4, dims),
     }
-    model = DoubleModel(UNet(channels, dims, (4, 6, 8), voxel_size), heads).double()
-    for layer in model.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            assert layer.running_mean is not None and layer.running_var is not None
-            layer.running_mean.normal_()
-            layer.running_var.uniform_(0.5, 2)
-            nn.init.normal_(layer.weight, 1.0, 0.3)
-            nn.init.normal_(layer.bias)
-    return model
+    return DoubleModel(UNet(channels, dims, (4, 6, 8), voxel_size), heads).double()
 
 
 @torch.no_grad()
 def spread_maps(model: SegmentationModel, images: Tensor) -> None:
-    """Let every map vary about its middle: heads of random weights say nearly the same everywhere."""
-    features = model.eval().backbone(pad_to_multiple(images.double(), model.stride))
+    """Let running statistics fit the images, and every map vary about its middle."""
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.momentum = 1.0
+    padded = pad_to_multiple(images.double(), model.stride)
+    model.train().backbone(padded)
+    features = model.eval().backbone(padded)
     for head in model.heads.values():
         conv: Any = head.conv
         deviation, mean = torch.std_mean(conv(features).transpose(0, 1).flatten(1), 1)
@@ -89,7 +86,10 @@ def balanced_plan(image: Volume, voxel_size: tuple[float, ...], seed: int) -> Pl
     intensity = measure_intensity(image, "zscore")
     model = random_model(voxel_size, seed, image.channels or 1)
     spread_maps(model, torch.from_numpy(intensity.apply(image.read_all().reshape(-1, *image.shape)))[None])
-    return Plan(model, intensity, voxel_size, Decoding(skeleton_threshold=0.75), CPU)
+    plan = Plan(model, intensity, voxel_size, Decoding(), CPU)
+    maps = whole_maps(plan, image)
+    level = np.quantile(maps["skeleton"][maps["semantic"] > 0.5], 0.85) * 255
+    return Plan(model, intensity, voxel_size, Decoding(skeleton_threshold=(np.floor(level) + 0.5) / 255), CPU)
 
 
 def tiled(plan: Plan, core: tuple[int, ...] | None) -> Plan:
