@@ -44,7 +44,8 @@ def choose_crop(
         if not over:
             break
         fixed |= over
-    return [most[a] if a in fixed else max(s, round(crop[a] / s) * s) for a, s in enumerate(stride)]
+    rounded = [max(s, round(length / s) * s) for length, s in zip(crop, stride)]
+    return [most[a] if a in fixed else min(most[a], length) for a, length in enumerate(rounded)]
 
 
 def choose_vector_scale(volumes: Sequence[LabelledVolume], seed: int = 0) -> list[float]:

@@ -79,7 +79,9 @@ def _decided(value: Any) -> Any:
 
 Node = Annotated[dict[str, Any], BeforeValidator(as_node), Noun("a part", "parts")]
 Source = Annotated[dict[str, Any], BeforeValidator(_as_source), Noun("a data set", "data sets")]
-Normalization = Annotated[Literal["zscore", "percentile", "dtype", "none"], BeforeValidator(_name_alone)]
+Normalization = Annotated[
+    Literal["zscore", "percentile", "asinh", "dtype", "none"], BeforeValidator(_name_alone)
+]
 Sources = Annotated[list[Source], BeforeValidator(_as_list)]
 HeadNode = Annotated[dict[str, Any], BeforeValidator(_as_head), Noun("a head", "heads")]
 Device = Annotated[

@@ -17,7 +17,8 @@ from skoots.skeletons import Skeletons, skeletonize
 from skoots.skeletons.skeletonize import Algorithm
 
 log = logging.getLogger("skoots")
-FORMAT = "skoots-skeletons-2"
+OURS = "skoots-skeletons-"
+FORMAT = f"{OURS}2"
 
 
 def load_or_trace(
@@ -42,7 +43,7 @@ def load_or_trace(
         The skeletons, and whether they were traced now.
     """
     mark = fingerprint(labels, voxel_size, algorithm)
-    target = path if os.access(path.parent, os.W_OK) else _cached(path)
+    target = path if _is_writable(path.parent) else _cached(path)
     for place in (path, _cached(path)):
         if overwrite or not place.is_file():
             continue
@@ -51,7 +52,7 @@ def load_or_trace(
         if stored is not None:
             return stored, False
         log.warning("%s does not fit its labels (they were edited?); skeletons are traced anew.", place)
-        if content.get("format") != FORMAT:
+        if not _is_ours(content):
             target = _cached(path)  # a file that skoots did not write stays as it is
     skeletons = skeletonize(labels, voxel_size, algorithm, threads)
     _write(target, skeletons, mark)
@@ -89,11 +90,16 @@ def _skeletons_of(
     path: Path, content: dict, labels: np.ndarray, voxel_size: Sequence[float], mark: str
 ) -> Skeletons | None:
     """What a skeleton file holds, None if it was made for other labels."""
-    if content.get("format") == FORMAT:
-        if content["fingerprint"] != mark:
+    if _is_ours(content):
+        if content["format"] != FORMAT or content["fingerprint"] != mark:
             return None
         return Skeletons(*(content[key].numpy() for key in ("ids", "starts", "points", "inscribed")))
     return _from_original(path, content, labels, voxel_size)
+
+
+def _is_ours(content: dict) -> bool:
+    """Whether skoots wrote a skeleton file, be it another version."""
+    return str(content.get("format", "")).startswith(OURS)
 
 
 def from_original_order(points: np.ndarray) -> np.ndarray:
@@ -136,6 +142,11 @@ def _write(place: Path, skeletons: Skeletons, mark: str) -> None:
         torch.save(content, file)
     os.chmod(file.name, 0o644)
     os.replace(file.name, place)
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files may be added; a folder without any write permission is meant to stay as it is, even for root."""
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
 def _cached(path: Path) -> Path:

@@ -87,7 +87,7 @@ def test_one_constant_channel_of_several_is_no_fault(kind):
     assert np.isfinite(intensity.apply(array)).all() and not intensity.apply(array)[1].any()
 
 
-@pytest.mark.parametrize("kind", ["zscore", "percentile", "dtype", "none"])
+@pytest.mark.parametrize("kind", ["zscore", "percentile", "asinh", "dtype", "none"])
 @pytest.mark.parametrize("value", [0, 128])
 def test_an_image_of_one_value(kind, value):
     constant = ArrayVolume("image.tif", np.full((4, 5, 6), value, np.uint8))
@@ -103,3 +103,16 @@ def test_voxels_that_are_no_numbers(value, word):
     array[3, 4, 5] = value
     with pytest.raises(VolumeError, match=f"image.tif holds {word} voxels; replace them, for instance by 0"):
         measure_intensity(ArrayVolume("image.tif", array), "zscore")
+
+
+def test_asinh_keeps_dim_objects_apart_from_noise_beside_bright_ones():
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 10, (64, 64)).astype(np.float32)
+    image[:8, :8] += 60
+    image[40:48, 40:48] = 9000
+    volume = ArrayVolume("image", image)
+    values = measure_intensity(volume, "asinh").apply(image[None])[0]
+    median, low = np.percentile(image, [50, 16])
+    np.testing.assert_allclose(values, np.arcsinh((image - median) / (median - low)), rtol=1e-4, atol=1e-4)
+    assert values[:8, :8].mean() > 2 and values.max() < 9
+    assert measure_intensity(volume, "zscore").apply(image[None])[0, :8, :8].mean() < 0.1

@@ -191,3 +191,29 @@ def test_a_file_never_runs_code(path, tmp_path, monkeypatch):
     with pytest.raises(VolumeError, match="is no skeleton file"):
         read_skeleton_file(path)
     assert not (tmp_path / "trap").exists()
+
+
+def test_a_file_of_another_version_is_made_anew(tmp_path):
+    labels = np.zeros((6, 8, 8), np.int32)
+    labels[2:4, 2:6, 3:5] = 1
+    path = tmp_path / "a.skeletons.trch"
+    load_or_trace(path, labels, (1, 1, 1))
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "format": "skoots-skeletons-0"}, path)
+    _, traced = load_or_trace(path, labels, (1, 1, 1))
+    assert traced
+    assert not load_or_trace(path, labels, (1, 1, 1))[1]
+
+
+def test_a_folder_without_write_permission_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    labels = np.ones((3, 4, 4), np.int32)
+    folder.chmod(0o555)
+    try:
+        load_or_trace(folder / "a.skeletons.trch", labels, (1, 1, 1))
+        assert not list(folder.iterdir())
+        assert not load_or_trace(folder / "a.skeletons.trch", labels, (1, 1, 1))[1]
+    finally:
+        folder.chmod(0o755)
