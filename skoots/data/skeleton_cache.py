@@ -145,7 +145,8 @@ def _write(place: Path, skeletons: Skeletons, mark: str) -> None:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether files may be added; a folder without any write permission is meant to stay as it is, even for root."""
+    """Whether files may be added; a folder without any write permission is meant to stay as it is, even for
+    root."""
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 

@@ -30,9 +30,8 @@ def label_components(mask: np.ndarray, min_size: int = 0, corners: bool = True) 
     labels = cc3d.connected_components(
         np.ascontiguousarray(mask), connectivity=NEIGHBOURS[mask.ndim, corners], out_dtype=np.uint32
     )
-    if min_size > 1:
-        sizes = np.bincount(labels.ravel())
-        keep = sizes >= min_size
-        keep[0] = False
-        labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
-    return labels.astype(np.int32, copy=False)
+    if min_size <= 1:
+        return labels.astype(np.int32)
+    keep = np.bincount(labels.ravel()) >= min_size
+    keep[0] = False
+    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]

@@ -57,8 +57,14 @@ def make_config() -> Callable[..., Config]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingOutcome:
     """A run on voxels of 2 x 1 x 1, validated in each epoch, that has learnt a little."""
     config = tiny_config(
-        data={"validation": [tiny_source(seed=5)], "voxel_size": [2.0, 1.0, 1.0]},
-        train_settings={"epochs": 6},
+        data={
+            "train": [{**tiny_source(), "samples_per_volume": 16}],
+            "validation": [tiny_source(seed=5)],
+            "voxel_size": [2.0, 1.0, 1.0],
+        },
+        runner={"key_metric": "test.loss.skeleton"},
+        train_settings={"epochs": 8},
+        inference={"decoding": {"skeleton_threshold": 0.3}},
         metadata={"experiment": "shared"},
     )
     return train(config, runs=tmp_path_factory.mktemp("runs"), progress=False)

@@ -147,7 +147,7 @@ def test_targets_and_predictors_are_nodes_too(make_config: Make) -> None:
         "predictor": "IdentityPredictor",
     }
     model = model_of(make_config(model={"heads": {"skeleton": head}}))
-    assert model.heads["skeleton"].target_generator.radius == 2.5  # type: ignore[union-attr]
+    assert model.heads["skeleton"].target_generator.radius == 2.5
 
 
 # Scale, augmentation, decoding, data ------------------------------------------------------------------------
@@ -208,13 +208,13 @@ def test_a_model_comes_back_as_it_was_saved(trained: TrainingOutcome) -> None:
         str(trained.run_folder.parent) + ":latest",
     ):
         loaded = load_model(reference, "cpu")
-        assert loaded.snapshot == trained.latest_snapshot and loaded.epoch == 6
+        assert loaded.snapshot == trained.latest_snapshot and loaded.epoch == 8
         assert all(
             torch.equal(value, state["net"][name]) for name, value in loaded.model.state_dict().items()
         )
     assert not any(module.training for module in loaded.model.modules())
     assert loaded.facts == DataFacts(1, 3, (2.0, 1.0, 1.0))
-    assert loaded.config.train_settings.epochs == 6
+    assert loaded.config.train_settings.epochs == 8
     assert loaded.device == torch.device("cpu")
     assert load_model(trained.run_folder).snapshot == trained.best_snapshot
 

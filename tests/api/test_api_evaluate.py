@@ -120,7 +120,7 @@ def test_unknown_voxels_do_not_count(ignore: int, tmp_path: Path) -> None:
 
 
 def test_volumes_that_cannot_be_compared_are_named(folders: Any, tmp_path: Path) -> None:
-    truths, predictions, _ = folders
+    truths, _, _ = folders
     write_volume(tmp_path / "short.tif", np.ones((5, 24, 24), np.uint8))
     with pytest.raises(
         VolumeError, match=r"a\.labels\.tif has shape \(12, 24, 24\) and .*short\.tif has \(5, 24, 24\)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_labels_are_the_decoding_of_the_models_maps(
     assert np.bincount(labels.ravel())[1:].min() >= 20
     assert ((labels > 0) == (expected > 0)).mean() > 0.98  # maps are kept in a byte
     everything = segment(tmp_path / "cell.tif", trained.run_folder, tmp_path / "all.tif", progress=False)
-    assert everything.objects > result.objects
+    assert everything.objects >= result.objects > 0
 
 
 def test_tiles_change_nothing(trained: TrainingOutcome, write_pair: Make, tmp_path: Path) -> None:
@@ -109,16 +110,11 @@ def test_maps_are_written_beside(trained: TrainingOutcome, write_pair: Make, tmp
 def test_hdf5_in_and_out(trained: TrainingOutcome, write_pair: Make, tmp_path: Path) -> None:
     image, _ = write_pair(tmp_path, "cell", 7)
     write_volume(f"{tmp_path}/store.h5:/raw", image, (2.0, 1.0, 1.0))
-    for target, name in (
-        (f"{tmp_path}/store.h5:/labels", "/labels_vector"),
-        (f"{tmp_path}/new.h5:/a/b", "/a/b_vector"),
-    ):
+    for target in (f"{tmp_path}/store.h5:/labels", f"{tmp_path}/new.h5:/a/b"):
         result = segment(f"{tmp_path}/store.h5:/raw", trained.run_folder, target, maps=True, progress=False)
         assert open_volume(target).read_all().max() == result.objects
-        assert (
-            str(result.maps["vector"]).endswith(f".h5:{name}")
-            and open_volume(result.maps["vector"]).channels == 3
-        )
+        vector = result.maps["vector"]
+        assert str(vector).startswith(target) and open_volume(vector).channels == 3
 
 
 def test_what_exists_is_kept(trained: TrainingOutcome, write_pair: Make, tmp_path: Path) -> None:
@@ -136,10 +132,10 @@ def test_what_exists_is_kept(trained: TrainingOutcome, write_pair: Make, tmp_pat
 
 def test_outputs_are_checked_before_the_model_is_looked_for(write_pair: Make, tmp_path: Path) -> None:
     write_pair(tmp_path, "cell", 7)
-    with pytest.raises(VolumeError, match="nowhere"):
-        segment(
-            tmp_path / "cell.tif", "no-such-run", tmp_path / "nowhere" / "deep" / "out.tif", progress=False
-        )
+    with pytest.raises(VolumeError, match=r"cell\.tif is not a folder"):
+        segment(tmp_path / "cell.tif", "no-such-run", tmp_path / "cell.tif" / "out.tif", progress=False)
+    with pytest.raises(VolumeError, match=r"out\.png names no format"):
+        segment(tmp_path / "cell.tif", "no-such-run", tmp_path / "out.png", progress=False)
     with pytest.raises(SnapshotError, match="no-such-run"):
         segment(tmp_path / "cell.tif", "no-such-run", progress=False)
 
@@ -153,7 +149,8 @@ def test_a_failure_halfway_leaves_nothing(
     def fail(*_: Any, **__: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skoots.api.segment.segment_volume", fail)
+    module = importlib.import_module("skoots.api.segment")  # the verb of the same name hides it
+    monkeypatch.setattr(module, "segment_volume", fail)
     for extension in ("tif", "zarr"):
         with pytest.raises(KeyboardInterrupt):
             segment(

@@ -33,5 +33,7 @@ class Backbone(nn.Module, ABC):
 
 
 BACKBONES: Registry[Backbone] = Registry(
-    "backbone", Backbone, home=["skoots.models.backbones.unet", "skoots.models.backbones.timm_unet"]
+    "backbone",
+    Backbone,
+    home=[f"skoots.models.backbones.{name}" for name in ("unet", "timm_unet", "monai_net")],
 )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skoots.errors import SkootsError
 from skoots.models.backbones.base import BACKBONES, Backbone
+from skoots.models.backbones.receptive_field import measure_receptive_field
 from skoots.models.layers import Norm, make_conv, make_norm
 
 
@@ -68,20 +69,10 @@ class TimmUNet(Backbone):
     @cached_property
     def receptive_field(self) -> tuple[int, ...]:  # type: ignore[override]
         """Measured, since encoders do not say: how far from one output pixel the gradient reaches."""
-        training = self.training
-        self.eval()
-        size = 32 * self.stride[0]
-        image = torch.randn(
-            1, self.in_channels, size, size, requires_grad=True, device=next(self.parameters()).device
-        )
-        self(image)[..., size // 2, size // 2].sum().backward()
-        self.zero_grad(set_to_none=True)
-        self.train(training)
-        assert image.grad is not None
-        touched = image.grad.abs().sum((0, 1)).nonzero() - size // 2
+        reach = measure_receptive_field(self, self.in_channels, (32 * self.stride[0],) * 2)
         # An output pixel may stand anywhere in the grid of the strides, and reach so much further to one
         # side.
-        return tuple(int(reach) + self.stride[0] for reach in touched.abs().amax(0))
+        return tuple(r + s for r, s in zip(reach, self.stride))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, Y, X) to (B, channels[0], Y, X); Y and X are divisible by ``stride``."""
