@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from torch.nn.utils import clip_grad_norm_
+
 from skoots.api.build import build_augmentations
 from skoots.api.prepare import prepare
 from skoots.config import load_config
@@ -47,6 +49,8 @@ def train_plainly(config_path: str, overrides: Sequence[str] = ()) -> list[float
             loss, _ = model.loss(model(batch.images), model.targets(batch), batch, epoch)
             optimizer.zero_grad()
             loss.backward()
+            if config.runner.clip_gradient is not None:
+                clip_grad_norm_(model.parameters(), config.runner.clip_gradient)
             optimizer.step()
             losses.append(loss.detach())
         if scheduler is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,8 +101,6 @@ def needs_scale(config: Config) -> list[str]:
     names = []
     for name, node in config.model.heads.items():
         part, arguments = split_node(node)
-        import inspect
-
         takes = inspect.signature(HEADS.get(part)).parameters.get("scale")
         if takes is not None and arguments.get("scale", takes.default) == "auto":
             names.append(name)

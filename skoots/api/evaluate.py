@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from skoots.data.pairs import volume_stem
 from skoots.errors import VolumeError
 from skoots.geometry import Box, tile_volume
 from skoots.metrics import Overlap, contingency, join, score, stack
@@ -86,9 +87,11 @@ def _pair_folders(truths: Path, predictions: Path) -> Iterator[tuple[Path, Path]
 
 
 def _by_name(folder: Path, marks: tuple[str, ...]) -> dict[str, Path]:
+    """Volumes whose name ends in one of the marks, by what comes before; an earlier mark wins."""
     names: dict[str, Path] = {}
     for mark in reversed(marks):
-        for extension in (".npy", ".zarr", ".tiff", ".tif"):
-            for path in sorted(folder.glob(f"*{mark}{extension}")):
-                names[path.name.removesuffix(extension).removesuffix(mark)] = path
+        for path in sorted(folder.iterdir()):
+            stem = volume_stem(path)
+            if stem is not None and stem.endswith(mark):
+                names[stem.removesuffix(mark)] = path
     return names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from skoots.errors import VolumeError
 from skoots.geometry import relative_spacing
 from skoots.inference.segment_volume import Plan, predict_tiles, quietly, segment_volume
 from skoots.volumes import Volume, WritableVolume, check_output, create_volume, open_volume
+from skoots.volumes.hdf5 import split_name
 
 log = logging.getLogger("skoots")
 
@@ -80,12 +82,14 @@ def segment(
     began = time.monotonic()
     image = open_volume(volume, voxel_size=voxel_size)
     target = Path(output) if output is not None else default_output(Path(volume))
+    _keep_input(volume, target)
     check_output(target, overwrite)
     loaded = load_model(snapshot, device, plugins)
     _check_fit(image, loaded)
     names = _map_names(loaded, image) if maps else {}
     map_paths = {name: _beside(target, name) for name in names}
     for path in map_paths.values():
+        _keep_input(volume, path)
         check_output(path, overwrite)
     size = image.voxel_size or loaded.facts.voxel_size
     plan = make_plan(loaded, image, size, tile, decoding)
@@ -144,26 +148,43 @@ def bar(steps: Iterable[Any], what: str) -> Iterable[Any]:
 
 def default_output(volume: Path) -> Path:
     """``NAME.segmentation.tif`` beside ``NAME.tif``; a Zarr beside a Zarr."""
-    name = str(volume).split(".h5:")[0].split(".hdf5:")[0]
-    path = Path(name)
+    path = _file_of(volume)
+    if split_name(str(volume)) is not None:
+        return path.with_name(f"{path.stem}.segmentation.tif")
     zarr = next((p for p in (path, *path.parents) if p.suffix == ".zarr"), None)
     if zarr is not None:
         return zarr.with_name(f"{zarr.name.removesuffix('.zarr').removesuffix('.ome')}.segmentation.zarr")
-    stem = path.name
-    for suffix in (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".npy"):
-        stem = stem.removesuffix(suffix)
+    stem = re.sub(r"(\.ome)?\.tiff?$|\.npy$", "", path.name, flags=re.IGNORECASE)
     return path.with_name(f"{stem}.segmentation.tif")
 
 
 def _beside(target: Path, name: str) -> Path:
-    if ":" in target.name:
-        return Path(f"{target}_{name}")
-    return target.with_name(f"{target.stem}.{name}{target.suffix}")
+    """``OUT.name.tif``; of HDF5 another file, since only one data set of a file can be written at a time."""
+    file = _file_of(target)
+    return Path(f"{file.with_suffix('')}.{name}{file.suffix}{str(target)[len(str(file)) :]}")
+
+
+def _keep_input(volume: Path | str, target: Path) -> None:
+    """The image itself is never replaced, whatever ``overwrite`` says."""
+    source, written = _file_of(Path(volume)).resolve(), _file_of(target).resolve()
+    datasets = [split_name(str(path)) for path in (volume, target)]
+    if all(datasets):
+        names = {(split[1] or "").strip("/") for split in datasets if split}
+        inside = len(names) == 1 and source == written
+    else:
+        inside = source.is_relative_to(written)  # a Zarr store may hold the image
+    if inside:
+        raise VolumeError(f"{target} is or holds the image that is to be segmented; choose another output.")
 
 
 def _folder_of(target: Path) -> Path:
-    name = str(target).split(".h5:")[0].split(".hdf5:")[0]
-    return next(p for p in Path(name).absolute().parents if p.is_dir())
+    return next(p for p in _file_of(target).absolute().parents if p.is_dir())
+
+
+def _file_of(path: Path) -> Path:
+    """The file of ``file.h5:/dataset``; any other path as it is."""
+    split = split_name(str(path))
+    return path if split is None else Path(split[0])
 
 
 def _check_fit(image: Volume, loaded: LoadedModel) -> None:
@@ -189,7 +210,8 @@ def _check_fit(image: Volume, loaded: LoadedModel) -> None:
     if any(not 0.8 < a / b < 1.25 for a, b in zip(ours, theirs)):
         log.warning(
             "%s has voxels of %s, in proportion unlike those of the training data, %s; results may suffer.",
-            image.path, image.voxel_size,
+            image.path,
+            image.voxel_size,
             facts.voxel_size,
         )
 

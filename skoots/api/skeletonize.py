@@ -51,6 +51,7 @@ def skeletonize(
     folder: Path | str,
     *,
     voxel_size: Sequence[float] | None = None,
+    ignore_label: int | None = None,
     algorithm: Algorithm = "thinning",
     overwrite: bool = False,
     threads: int | None = None,
@@ -61,6 +62,7 @@ def skeletonize(
     Args:
         folder: with ``NAME.tif`` and ``NAME.labels.tif``.
         voxel_size: D edge lengths of a voxel, if the files say none or wrong ones.
+        ignore_label: label that means "not known", if the labels hold one.
         algorithm: ``thinning`` or ``kimimaro``.
         overwrite: trace anew also where a file fits.
         threads: None takes all cores.
@@ -69,14 +71,17 @@ def skeletonize(
     Raises:
         VolumeError: the folder holds no pairs, or a file cannot be read.
     """
-    reading = Reading(voxel_size, algorithm=algorithm, threads=threads or reading_threads())
+    reading = Reading(
+        voxel_size, ignore_label=ignore_label, algorithm=algorithm, threads=threads or reading_threads()
+    )
     done = []
     for pair in tqdm(find_pairs(folder), desc="skeletonize", unit="volume", disable=not progress):
         began = time.monotonic()
         image, labels = open_pair(pair, voxel_size)
         size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
         skeletons, traced = volume_skeletons(pair, labels, size, reading, overwrite=overwrite)
-        ids = read_labels(labels)
+        ids = read_labels(labels, ignore_label=ignore_label)
+        ids = np.where(ids == ignore_label, 0, ids) if ignore_label is not None else ids
         offset = nearest_offsets(ids, skeletons, size)
         touching = touching_skeletons(
             torch.from_numpy(renumber(ids).astype(np.int64)), torch.from_numpy(offset)

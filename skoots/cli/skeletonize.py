@@ -31,6 +31,9 @@ def skeletonize(
         Path, typer.Argument(metavar="DIR", help="Holds NAME.tif and NAME.labels.tif.", show_default=False)
     ],
     voxel_size: options.VoxelSize = None,
+    ignore_label: Annotated[
+        int | None, typer.Option("--ignore-label", metavar="ID", help="Label that means: not known.")
+    ] = None,
     algorithm: Annotated[
         Algorithm, typer.Option("--algorithm", help="kimimaro needs the extra of that name.")
     ] = Algorithm.thinning,
@@ -53,6 +56,7 @@ def skeletonize(
     result = api.skeletonize(
         folder,
         voxel_size=edges,
+        ignore_label=ignore_label,
         algorithm="kimimaro" if algorithm is Algorithm.kimimaro else "thinning",
         overwrite=overwrite,
         threads=threads,

@@ -20,6 +20,7 @@ from skoots.data.pairs import Pair, find_pairs
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.errors import VolumeError
 from skoots.geometry import Box, relative_spacing
+from skoots.ranges import Count, Length, NotNegative
 from skoots.registry import Registry
 from skoots.runtime import cpu_count
 from skoots.samples import Sample
@@ -83,7 +84,7 @@ class Folder(Source):
     def __init__(
         self,
         path: str,
-        samples_per_volume: int = 32,
+        samples_per_volume: Count = 32,
         names: list[str] | None = None,
         box: list[list[int]] | None = None,
         store: Literal["memory", "disk"] = "memory",
@@ -138,13 +139,13 @@ class Synthetic(Source):
 
     def __init__(
         self,
-        shape: list[int],
-        volumes: int = 1,
-        samples_per_volume: int = 32,
+        shape: list[Count],
+        volumes: Count = 1,
+        samples_per_volume: Count = 32,
         seed: int = 0,
         objects: Literal["tubes", "blobs"] = "tubes",
-        radius: tuple[float, float] = (3.0, 5.0),
-        noise: float = 0.12,
+        radius: tuple[Length, Length] = (3.0, 5.0),
+        noise: NotNegative = 0.12,
     ) -> None:
         self.shape, self.count, self.samples_per_volume, self.seed = shape, volumes, samples_per_volume, seed
         self.objects, self.radius, self.noise = objects, radius, noise

@@ -47,6 +47,8 @@ def train_loader(
         num_workers=workers,
         pin_memory=pin_memory and torch.cuda.is_available(),
         collate_fn=Batch.collate,
+        # Its own generator, so that loading never moves the one that dropout draws from.
+        generator=torch.Generator(),
         drop_last=len(dataset) >= batch_size,
         worker_init_fn=_one_thread,
         multiprocessing_context=_start_method() if workers else None,
@@ -60,6 +62,7 @@ def covering_loader(dataset: CoveringDataset) -> DataLoader[Batch]:
         dataset,  # type: ignore[arg-type]  # as above
         batch_size=1,
         collate_fn=Batch.collate,
+        generator=torch.Generator(),
     )
 
 

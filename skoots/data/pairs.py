@@ -67,7 +67,7 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     images: dict[str, Path] = {}
     labels: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        stem = _stem(path)
+        stem = volume_stem(path)
         if stem is None:
             continue
         mark = next((m for m in LABEL_MARKS if stem.endswith(m)), None)
@@ -80,7 +80,7 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     return images, labels
 
 
-def _stem(path: Path) -> str | None:
+def volume_stem(path: Path) -> str | None:
     """File name without its extension, None for files that are no volumes."""
     for extension in sorted(EXTENSIONS, key=len, reverse=True):
         if path.name.lower().endswith(extension) and not path.name.startswith("."):

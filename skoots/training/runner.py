@@ -177,20 +177,22 @@ class TrainingRunner:
         } | {"nonfinite_steps": float(self.nonfinite_steps)}
 
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
-        """Forward, loss, backward, update; None if the loss was no number and the step was left out."""
+        """Forward, loss, backward, update; None if loss or gradient was no number: the step is left out."""
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         total, parts = self.model.loss(self.model(batch.images), self.model.targets(batch), batch, epoch)
-        if not bool(torch.isfinite(total)):
+        finite = bool(torch.isfinite(total))
+        if finite and total.requires_grad:
+            self.optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            longest = math.inf if self.clip_gradient is None else self.clip_gradient
+            finite = bool(torch.isfinite(nn.utils.clip_grad_norm_(self.model.parameters(), longest)))
+        if not finite:
             # batch norms have taken in what made the loss infinite, and would never forget a NaN
             for buffer, before in zip(self.model.buffers(), buffers):
                 buffer.copy_(before)
             self._count_nonfinite(parts, batch)
             return None
-        self.optimizer.zero_grad(set_to_none=True)
         if total.requires_grad:
-            total.backward()
-            if self.clip_gradient is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_gradient)
             self.optimizer.step()
         self.step += 1
         return {"loss": total.detach(), **{name: value.detach() for name, value in parts.items()}}
@@ -198,7 +200,7 @@ class TrainingRunner:
     def _count_nonfinite(self, parts: Mapping[str, Tensor], batch: Batch) -> None:
         self.nonfinite_steps += 1
         heads = [name for name, value in parts.items() if not bool(torch.isfinite(value))] or [
-            "the weighted sum"
+            "the weighted sum, or its gradient,"
         ]
         log.warning(
             "The loss of %s is not finite; step left out. Samples: %s",

@@ -106,7 +106,7 @@ def test_batch_norms_of_the_backbone_can_be_frozen(stats: bool, weights: bool, m
 
 def criterion_of(node: Any, make_config: Make) -> torch.nn.Module:
     model = model_of(make_config(model={"heads": {"semantic": {"type": "SemanticHead", "criterion": node}}}))
-    return model.heads["semantic"].criterion  # type: ignore[union-attr, return-value]
+    return model.heads["semantic"].criterion  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_targets_and_predictors_are_nodes_too(make_config: Make) -> None:
         "predictor": "IdentityPredictor",
     }
     model = model_of(make_config(model={"heads": {"skeleton": head}}))
-    assert model.heads["skeleton"].target_generator.radius == 2.5
+    assert model.heads["skeleton"].target_generator.radius == 2.5  # type: ignore[union-attr]
 
 
 # Scale, augmentation, decoding, data ------------------------------------------------------------------------

@@ -34,6 +34,7 @@ Make = Callable[..., Any]
         ("a/cell.zarr/raw/0", "a/cell.segmentation.zarr"),
         ("a/cell.h5:/raw", "a/cell.segmentation.tif"),
         ("a/cell.hdf5:/group/raw", "a/cell.segmentation.tif"),
+        ("a/cell.1.h5", "a/cell.1.segmentation.tif"),
     ],
 )
 def test_outputs_lie_beside_the_volume_by_default(volume: str, output: str) -> None:
@@ -113,8 +114,10 @@ def test_hdf5_in_and_out(trained: TrainingOutcome, write_pair: Make, tmp_path: P
     for target in (f"{tmp_path}/store.h5:/labels", f"{tmp_path}/new.h5:/a/b"):
         result = segment(f"{tmp_path}/store.h5:/raw", trained.run_folder, target, maps=True, progress=False)
         assert open_volume(target).read_all().max() == result.objects
-        vector = result.maps["vector"]
-        assert str(vector).startswith(target) and open_volume(vector).channels == 3
+        for name, channels in (("vector", 3), ("semantic", 1), ("skeleton", 1)):
+            assert str(result.maps[name]) == target.replace(".h5:", f".{name}.h5:")
+            assert open_volume(result.maps[name]).channels == channels
+    assert np.array_equal(open_volume(f"{tmp_path}/store.h5:/raw").read_all(), image)
 
 
 def test_what_exists_is_kept(trained: TrainingOutcome, write_pair: Make, tmp_path: Path) -> None:

@@ -133,8 +133,12 @@ def test_prediction_figure(tmp_path, ndim, with_truth):
     prediction = np.where(labels, 1, 0)
     image = np.random.default_rng(2).random((1, *shape))
     path = write_prediction_figure(
-        tmp_path / "prediction.png", image, labels if with_truth else None, prediction,
-        {"skeleton": (labels > 0)[None].astype(np.float32)}, voxel_size=(3.0, 1.0, 1.0)[-ndim:],
+        tmp_path / "prediction.png",
+        image,
+        labels if with_truth else None,
+        prediction,
+        {"skeleton": (labels > 0)[None].astype(np.float32)},
+        voxel_size=(3.0, 1.0, 1.0)[-ndim:],
     )
     sheet = imread(path)[..., :3].astype(int)
     columns = 4 if with_truth else 3
@@ -156,8 +160,10 @@ def test_prediction_figure_in_colour(tmp_path):
 
 def test_curves_are_read_and_grouped(tmp_path):
     table = tmp_path / "learning_stats.csv"
-    table.write_text("epoch,lr,train.loss,train.vector.loss,test.F1,test.VOI_split,test.n_truth,test.mine,test.AP50\n"
-                     "1,.1,2,1,,,,,\n2,.1,1,nan,.5,.3,7,.4,.6\n")
+    table.write_text(
+        "epoch,lr,train.loss,train.vector.loss,test.F1,test.VOI_split,test.n_truth,test.mine,test.AP50\n"
+        "1,.1,2,1,,,,,\n2,.1,1,nan,.5,.3,7,.4,.6\n"
+    )
     curves = figures._read_curves(table)
     assert curves["train.loss"] == ([1, 2], [2, 1])
     assert curves["train.vector.loss"] == ([1], [1])

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from skoots.data.augment.base import AUGMENTATIONS, Augmentation, Window
+from skoots.ranges import NotNegative, Share
 
 
 @AUGMENTATIONS.register
@@ -22,7 +23,7 @@ class BrightnessContrast(Augmentation):
 
     def __init__(
         self,
-        rate: float = 0.5,
+        rate: Share = 0.5,
         contrast: tuple[float, float] = (0.75, 1.33),
         brightness: tuple[float, float] = (-0.3, 0.3),
     ) -> None:
@@ -44,7 +45,7 @@ class Noise(Augmentation):
         deviation: largest standard deviation.
     """
 
-    def __init__(self, rate: float = 0.2, deviation: float = 0.2) -> None:
+    def __init__(self, rate: Share = 0.2, deviation: NotNegative = 0.2) -> None:
         self.rate, self.deviation = rate, deviation
 
     def __call__(self, window: Window, rng: np.random.Generator) -> Window:
@@ -65,7 +66,7 @@ class Blur(Augmentation):
         sigma: largest width, voxels.
     """
 
-    def __init__(self, rate: float = 0.1, sigma: float = 1.0) -> None:
+    def __init__(self, rate: Share = 0.1, sigma: NotNegative = 1.0) -> None:
         self.rate, self.sigma = rate, sigma
 
     def __call__(self, window: Window, rng: np.random.Generator) -> Window:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from skoots.data.augment.base import AUGMENTATIONS, Augmentation, Window
+from skoots.ranges import Length, Share
 
 
 @AUGMENTATIONS.register
@@ -27,7 +28,7 @@ class RotateScale(Augmentation):
     """
 
     def __init__(
-        self, rate: float = 0.5, degrees: float = 180.0, scale: tuple[float, float] = (0.85, 1.15)
+        self, rate: Share = 0.5, degrees: float = 180.0, scale: tuple[Length, Length] = (0.85, 1.15)
     ) -> None:
         if not 0 < scale[0] <= scale[1]:
             raise ValueError("scale is a smallest and a largest magnification, both above 0")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from skoots.data.augment.base import AUGMENTATIONS, Augmentation, Window
+from skoots.ranges import Share
 
 
 @AUGMENTATIONS.register
@@ -17,7 +18,7 @@ class Flip(Augmentation):
         rate: in [0, 1].
     """
 
-    def __init__(self, rate: float = 0.5) -> None:
+    def __init__(self, rate: Share = 0.5) -> None:
         self.rate = rate
 
     def __call__(self, window: Window, rng: np.random.Generator) -> Window:
@@ -43,7 +44,7 @@ class SwapAxes(Augmentation):
         rate: in [0, 1].
     """
 
-    def __init__(self, rate: float = 0.5) -> None:
+    def __init__(self, rate: Share = 0.5) -> None:
         self.rate = rate
 
     def __call__(self, window: Window, rng: np.random.Generator) -> Window:

@@ -12,6 +12,7 @@ from torch import Tensor
 from skoots.errors import SkootsError
 from skoots.models.backbones.base import BACKBONES, Backbone
 from skoots.models.backbones.receptive_field import measure_receptive_field
+from skoots.ranges import Count
 from skoots.registry import did_you_mean
 
 MEASURED_VOXELS = {2: 1024 * 1024, 3: 160 * 160 * 160}
@@ -41,8 +42,8 @@ class MonaiNet(Backbone):
         in_channels: int = 1,
         spatial_dims: int = 3,
         network: str = "BasicUNet",
-        out_channels: int = 16,
-        stride: int = 16,
+        out_channels: Count = 16,
+        stride: Count = 16,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from skoots.errors import SkootsError
 from skoots.models.backbones.base import BACKBONES, Backbone
 from skoots.models.backbones.receptive_field import measure_receptive_field
 from skoots.models.layers import Norm, make_conv, make_norm
+from skoots.ranges import Count
 
 
 @BACKBONES.register
@@ -45,7 +46,7 @@ class TimmUNet(Backbone):
         model_name: str = "resnet18",
         pretrained: bool = False,
         pretrained_file: str | None = None,
-        channels: Sequence[int] = (16, 32, 64, 96, 128),
+        channels: Sequence[Count] = (16, 32, 64, 96, 128),
         norm: Norm = "batch",
     ) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skoots.geometry import relative_spacing
 from skoots.models.backbones.base import BACKBONES, Backbone
 from skoots.models.layers import Norm, make_conv, make_norm
+from skoots.ranges import Count, Share
 
 
 @BACKBONES.register
@@ -36,12 +37,12 @@ class UNet(Backbone):
         self,
         in_channels: int = 1,
         spatial_dims: int = 3,
-        channels: Sequence[int] = (16, 32, 64),
+        channels: Sequence[Count] = (16, 32, 64),
         voxel_size: Sequence[float] | None = None,
-        strides: Sequence[Sequence[int]] | None = None,
-        kernels: Sequence[Sequence[int]] | None = None,
+        strides: Sequence[Sequence[Count]] | None = None,
+        kernels: Sequence[Sequence[Count]] | None = None,
         norm: Norm = "batch",
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__()
         planned_strides, planned_kernels = plan_levels(len(channels), voxel_size or (1.0,) * spatial_dims)

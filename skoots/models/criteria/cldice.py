@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skoots.models.criteria.base import CRITERIA, Criterion
 from skoots.models.criteria.tversky import Dice, counted
+from skoots.ranges import Count, NotNegative, Share
 
 
 def _dilate(mask: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class SoftClDice(Criterion):
         smooth: added to numerators and denominators.
     """
 
-    def __init__(self, iter: int = 3, smooth: float = 1.0) -> None:
+    def __init__(self, iter: Count = 3, smooth: NotNegative = 1.0) -> None:
         super().__init__()
         self.iterations, self.smooth = iter, smooth
 
@@ -70,7 +71,7 @@ class SoftDiceClDice(Criterion):
         smooth: added to numerators and denominators.
     """
 
-    def __init__(self, iter: int = 3, alpha: float = 0.5, smooth: float = 1.0) -> None:
+    def __init__(self, iter: Count = 3, alpha: Share = 0.5, smooth: NotNegative = 1.0) -> None:
         super().__init__()
         self.dice, self.cldice, self.alpha = Dice(smooth), SoftClDice(iter, smooth), alpha
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.ranges import NotNegative
 
 
 def counted(output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -23,7 +24,7 @@ class Tversky(Criterion):
         eps: keeps an empty batch finite.
     """
 
-    def __init__(self, alpha: float = 0.5, beta: float = 0.5, eps: float = 1e-8) -> None:
+    def __init__(self, alpha: NotNegative = 0.5, beta: NotNegative = 0.5, eps: NotNegative = 1e-8) -> None:
         super().__init__()
         self.alpha, self.beta, self.eps = alpha, beta, eps
 
@@ -45,7 +46,7 @@ class Dice(Criterion):
         smooth: added to numerator and denominator.
     """
 
-    def __init__(self, smooth: float = 1.0) -> None:
+    def __init__(self, smooth: NotNegative = 1.0) -> None:
         super().__init__()
         self.smooth = smooth
 

@@ -9,6 +9,7 @@ from skoots.models.heads.probability import ProbabilityHead
 from skoots.models.predictors.base import Predictor
 from skoots.models.targets.base import TargetGenerator
 from skoots.models.targets.foreground import ForegroundTarget
+from skoots.ranges import Count, NotNegative, Number
 
 
 @HEADS.register
@@ -30,12 +31,12 @@ class SemanticHead(ProbabilityHead):
         self,
         in_channels: int,
         spatial_dims: int = 3,
-        kernel: int = 3,
+        kernel: Count = 3,
         target_generator: TargetGenerator | None = None,
         predictor: Predictor | None = None,
         criterion: Criterion | None = None,
-        weight: float = 1.0,
-        start_epoch: int = 1,
+        weight: NotNegative = 1.0,
+        start_epoch: Number = 1,
     ) -> None:
         super().__init__(
             "semantic",

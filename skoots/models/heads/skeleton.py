@@ -11,6 +11,7 @@ from skoots.models.heads.probability import ProbabilityHead
 from skoots.models.predictors.base import Predictor
 from skoots.models.targets.base import TargetGenerator
 from skoots.models.targets.skeleton_mask import SkeletonMaskTarget
+from skoots.ranges import Count, NotNegative, Number
 
 
 @HEADS.register
@@ -32,12 +33,12 @@ class SkeletonHead(ProbabilityHead):
         self,
         in_channels: int,
         spatial_dims: int = 3,
-        kernel: int = 3,
+        kernel: Count = 3,
         target_generator: TargetGenerator | None = None,
         predictor: Predictor | None = None,
         criterion: Criterion | None = None,
-        weight: float = 1.0,
-        start_epoch: int = 1,
+        weight: NotNegative = 1.0,
+        start_epoch: Number = 1,
     ) -> None:
         super().__init__(
             "skeleton",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from skoots.models.predictors.base import Predictor
 from skoots.models.predictors.identity import IdentityPredictor
 from skoots.models.targets.base import TargetGenerator
 from skoots.models.targets.offset import OffsetTarget
+from skoots.ranges import Count, Length, NotNegative, Number
 from skoots.samples import Batch
 from skoots.skeletons.embedding import offset_to_prob
 
@@ -53,16 +55,16 @@ class VectorHead(Head):
         in_channels: int,
         spatial_dims: int = 3,
         voxel_size: Sequence[float] | None = None,
-        scale: float | Sequence[float] | str = "auto",
-        sigma: float | Sequence[float] = 4.0,
-        sigma_decay: Sequence[tuple[float, int]] = (),
-        distance_weight: float = 0.0,
-        kernel: int = 3,
+        scale: Length | Sequence[Length] | Literal["auto"] = "auto",
+        sigma: Length | Sequence[Length] = 4.0,
+        sigma_decay: Sequence[tuple[Length, Number]] = (),
+        distance_weight: NotNegative = 0.0,
+        kernel: Count = 3,
         target_generator: TargetGenerator | None = None,
         predictor: Predictor | None = None,
         criterion: Criterion | None = None,
-        weight: float = 1.0,
-        start_epoch: int = 1,
+        weight: NotNegative = 1.0,
+        start_epoch: Number = 1,
     ) -> None:
         super().__init__(
             target_generator or OffsetTarget(),

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from skoots.models.layers import Norm, make_conv, make_norm
 from skoots.models.necks.base import NECKS, Neck
+from skoots.ranges import Count
 
 
 @NECKS.register
@@ -24,8 +25,8 @@ class ConvNeck(Neck):
         self,
         in_channels: int,
         spatial_dims: int = 3,
-        out_channels: int | None = None,
-        kernel: int = 1,
+        out_channels: Count | None = None,
+        kernel: Count = 1,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()

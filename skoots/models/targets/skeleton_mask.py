@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from skoots.models.targets.base import TARGET_GENERATORS, TargetGenerator
+from skoots.ranges import Length
 from skoots.samples import Batch
 from skoots.skeletons.mask import skeleton_mask
 
@@ -19,7 +20,7 @@ class SkeletonMaskTarget(TargetGenerator):
         radius: in units of the finest voxel axis; ``auto`` follows each object (half its inscribed radius).
     """
 
-    def __init__(self, radius: float | Literal["auto"] = "auto") -> None:
+    def __init__(self, radius: Length | Literal["auto"] = "auto") -> None:
         self.radius = radius
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
