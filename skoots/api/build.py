@@ -187,6 +187,16 @@ def _build_criterion(node: Any, facts: Mapping[str, Any]) -> Criterion:
     return terms[0] if len(terms) == 1 and weights == [1.0] else WeightedSum(terms, weights)
 
 
+def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
+    """Names and channels of all maps that a model gives, found by a prediction of the smallest image."""
+    training = model.training
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        maps = model.predict(model.eval()(torch.zeros(1, in_channels, *model.stride, device=device)))
+    model.train(training)
+    return {name: values.shape[1] for name, values in maps.items()}
+
+
 def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoding:
     """How maps become instances: the config's settings, with changes.
 

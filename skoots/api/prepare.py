@@ -57,6 +57,7 @@ def prepare(config: Config, device: str | None = None) -> Prepared:
             [Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")]
         )
     where = choose_device(device or device_of(config))
+    config = config.model_copy(update={"device": str(where)})
     seed_everything(config.train_settings.seed)
     training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
     facts = DataFacts.of(training[0][0])
@@ -65,7 +66,7 @@ def prepare(config: Config, device: str | None = None) -> Prepared:
     volumes = [volume for volume, _ in training]
     decided = [
         f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of "
-        f"{_short(facts.voxel_size)}."
+        f"{_short(facts.voxel_size)}; on {where}."
     ]
     if needs_scale(config):
         scale = choose_vector_scale(volumes, config.train_settings.seed)

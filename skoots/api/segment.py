@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model
+from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model, map_channels
 from skoots.data.normalize import measure_intensity
-from skoots.errors import VolumeError
+from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import relative_spacing
-from skoots.inference.segment_volume import Plan, predict_tiles, quietly, segment_volume
+from skoots.inference.segment_volume import DECODED, Plan, predict_tiles, quietly, segment_volume
+from skoots.inference.tile_size import affordable_voxels
 from skoots.volumes import Volume, WritableVolume, check_output, create_volume, open_volume
 from skoots.volumes.hdf5 import split_name
 
@@ -86,7 +87,13 @@ def segment(
     check_output(target, overwrite)
     loaded = load_model(snapshot, device, plugins)
     _check_fit(image, loaded)
-    names = _map_names(loaded, image) if maps else {}
+    produced = map_channels(loaded.model, loaded.facts.in_channels)
+    if not set(DECODED) <= set(produced):
+        raise SnapshotError(
+            f"The model in {loaded.snapshot} gives {', '.join(produced)}; instances need "
+            f"{', '.join(DECODED)}."
+        )
+    names = produced if maps else {}
     map_paths = {name: _beside(target, name) for name in names}
     for path in map_paths.values():
         _keep_input(volume, path)
@@ -138,6 +145,7 @@ def make_plan(
         device=loaded.device,
         core=None if wanted is None else tuple(wanted),
         halo=None if settings.halo == "auto" else tuple(settings.halo),
+        voxels_at_once=affordable_voxels(loaded.model.backbone.out_channels),
     )
 
 
@@ -214,16 +222,6 @@ def _check_fit(image: Volume, loaded: LoadedModel) -> None:
             image.voxel_size,
             facts.voxel_size,
         )
-
-
-def _map_names(loaded: LoadedModel, image: Volume) -> dict[str, int]:
-    """Names and channels of all maps, from the prediction of one smallest tile."""
-    import torch
-
-    images = torch.zeros(1, loaded.facts.in_channels, *loaded.model.stride, device=loaded.device)
-    with torch.inference_mode():
-        maps = loaded.model.predict(loaded.model(images))
-    return {name: values.shape[1] for name, values in maps.items()}
 
 
 def predict_maps(plan: Plan, image: Volume) -> dict[str, np.ndarray]:

@@ -15,15 +15,24 @@ from typing import Any
 import torch
 
 from skoots._version import __version__
-from skoots.api.build import build_augmentations, decoding_of, load_model, open_volumes, read_reference
+from skoots.api.build import (
+    build_augmentations,
+    decoding_of,
+    load_model,
+    map_channels,
+    open_volumes,
+    read_reference,
+)
 from skoots.api.held_out import compare_with_components
 from skoots.api.prepare import Prepared, prepare
 from skoots.config import Config, load_config, write_config
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.loaders import covering_loader, train_loader
 from skoots.errors import ConfigError, Fault
+from skoots.inference.segment_volume import DECODED
 from skoots.loggers.base import LOGGERS, Logger
 from skoots.loggers.csv import CSVLogger
+from skoots.metrics import METRIC_NAMES
 from skoots.reports.figures import training_curves
 from skoots.snapshots import SnapshotManager, new_run_folder, snapshot_name
 from skoots.training.evaluator import Evaluator
@@ -51,7 +60,9 @@ class TrainingOutcome:
         figure: picture of a held-out volume.
         test_volume: names of the held-out volumes.
         interrupted: stopped by Ctrl-C.
-        seconds: how long it took.
+        seconds: how long training took.
+        held_out: whether the scored volumes are ``data.test``, which had no say in anything, or the
+            validation volumes, which chose the best snapshot.
     """
 
     run_folder: Path
@@ -66,6 +77,7 @@ class TrainingOutcome:
     test_volume: str | None = None
     interrupted: bool = False
     seconds: float = 0.0
+    held_out: bool = False
 
 
 def train(
@@ -149,6 +161,7 @@ def build_runner(
     )
     evaluate = None
     if prepared.validation:
+        _check_key_metric(prepared)
         covering = CoveringDataset([volume for volume, _ in prepared.validation], prepared.validation_crop)
         evaluate = Evaluator(covering_loader(covering), decoding_of(config), device)
     optimizer = build_optimizer(section.optimizer, model)
@@ -185,6 +198,16 @@ def build_runner(
     return runner
 
 
+def _check_key_metric(prepared: Prepared) -> None:
+    """Instance metrics need the three maps that decoding reads; only the built model says which maps it
+    gives."""
+    wanted = prepared.config.runner.key_metric
+    maps = map_channels(prepared.model, prepared.facts.in_channels)
+    if wanted.removeprefix("test.") in METRIC_NAMES and not set(DECODED) <= set(maps):
+        problem = f"{wanted} needs the maps {', '.join(DECODED)}; this model gives {', '.join(maps)}"
+        raise ConfigError([Fault("runner.key_metric", problem, "Write key_metric: test.loss")])
+
+
 def build_loggers(config: Config, folder: Path) -> list[Logger]:
     """The CSV file, and those that the config names."""
     own = CSVLogger(folder)
@@ -216,9 +239,17 @@ def _take_along_best(runner: TrainingRunner, source: Path) -> None:
     """Keep the best snapshot so far also in the new run, where none may become better."""
     if runner.best is None:
         return
-    name = snapshot_name(runner.best["epoch"], best=True)
-    if (source.parent / name).is_file():
-        shutil.copy2(source.parent / name, runner.snapshots.folder / name)
+    epoch, folder = runner.best["epoch"], source.parent
+    name = snapshot_name(epoch, best=True)
+    holders = [folder / name, folder / snapshot_name(epoch), *([source] if runner.epoch == epoch else [])]
+    holder = next((path for path in holders if path.is_file()), None)
+    if holder is None:
+        log.warning(
+            "The best snapshot, of epoch %d, is not in %s any more; the best is sought anew.", epoch, folder
+        )
+        runner.best = None
+    else:
+        shutil.copy2(holder, runner.snapshots.folder / name)
 
 
 def provenance() -> dict[str, str]:
@@ -263,10 +294,10 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome:
-    best = sorted(folder.glob("snapshot-best-*.pt"))
+    best = [] if result.best_epoch is None else [folder / snapshot_name(result.best_epoch, best=True)]
     return TrainingOutcome(
         folder,
-        best[-1] if best else None,
+        next((path for path in best if path.is_file()), None),
         folder / "snapshot-latest.pt",
         result.epochs,
         result.best_epoch,
@@ -280,11 +311,19 @@ def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:
     """Draw the curves, and score the best snapshot on held-out volumes."""
     figures = outcome.run_folder / "figures"
     training_curves(figures / "curves.png", outcome.run_folder / "learning_stats.csv")
-    held_out = open_volumes(prepared.config, "test") or prepared.validation
-    if not held_out:
+    test = open_volumes(prepared.config, "test")
+    scored = test or prepared.validation
+    if not scored:
         return outcome
     snapshot = outcome.best_snapshot or outcome.latest_snapshot
     loaded = load_model(snapshot, str(prepared.device), prepared.config.plugins)
-    scores, baseline, figure = compare_with_components(loaded, [v for v, _ in held_out], figures / "test.png")
-    names = ", ".join(volume.name for volume, _ in held_out)
-    return replace(outcome, test_scores=scores, baseline_scores=baseline, figure=figure, test_volume=names)
+    scores, baseline, figure = compare_with_components(loaded, [v for v, _ in scored], figures / "test.png")
+    names = ", ".join(volume.name for volume, _ in scored)
+    return replace(
+        outcome,
+        test_scores=scores,
+        baseline_scores=baseline,
+        figure=figure,
+        test_volume=names,
+        held_out=bool(test),
+    )

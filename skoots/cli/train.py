@@ -101,7 +101,8 @@ def _scores(outcome: TrainingOutcome) -> str:
     if outcome.test_scores:
         where = f" ({outcome.test_volume})" if outcome.test_volume else ""
         methods = {"skoots": outcome.test_scores, "connected components": outcome.baseline_scores}
-        return f"On held-out data{where}:\n{console.score_table(methods)}"
+        data = "On held-out data" if outcome.held_out else "On the validation data, which chose the snapshot"
+        return f"{data}{where}:\n{console.score_table(methods)}"
     validated = _without_prefix(outcome.metrics)
     if not validated:
         return ""

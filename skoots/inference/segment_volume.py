@@ -15,7 +15,7 @@ from skoots.data.normalize import Intensity
 from skoots.errors import SkootsError
 from skoots.geometry import Box, Tile, tile_volume
 from skoots.inference.maps import Maps
-from skoots.inference.tile_size import choose_core
+from skoots.inference.tile_size import VOXELS_AT_ONCE, choose_core
 from skoots.instances import Decoding, follow_vectors, label_components
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.volumes import Volume, WritableVolume
@@ -35,6 +35,7 @@ class Plan:
         decoding: how maps become instances.
         device: where the model lies.
         core: voxels that a tile writes; None chooses.
+        voxels_at_once: most voxels of a tile with its halo, where the core is chosen.
         halo: margin of a tile; None takes the model's receptive field, so that tiling changes nothing.
     """
 
@@ -45,10 +46,11 @@ class Plan:
     device: torch.device
     core: tuple[int, ...] | None = None
     halo: tuple[int, ...] | None = None
+    voxels_at_once: int = VOXELS_AT_ONCE
 
     def tiles(self, shape: Sequence[int]) -> list[Tile]:
         halo = self.halo if self.halo is not None else self.model.receptive_field
-        core = self.core or choose_core(shape, halo, self.model.stride)
+        core = self.core or choose_core(shape, halo, self.model.stride, self.voxels_at_once)
         return tile_volume(shape, core, halo, self.model.stride)
 
 
@@ -74,8 +76,15 @@ def predict_tiles(
     for tile in progress(plan.tiles(image.shape), "predict"):
         array = plan.intensity.apply(image.read(tile.read).reshape(-1, *tile.read.shape))
         images = torch.from_numpy(array).unsqueeze(0).to(plan.device)
-        with torch.inference_mode():
-            maps = plan.model.predict(plan.model(images))
+        try:
+            with torch.inference_mode():
+                maps = plan.model.predict(plan.model(images))
+        except torch.OutOfMemoryError as error:
+            raise SkootsError(
+                f"A tile of {tile.read.shape} voxels does not fit into the memory of {plan.device}; choose "
+                f"a smaller one "
+                "with --tile or inference.tile."
+            ) from error
         yield tile.write, {name: _core(values, tile) for name, values in maps.items()}
 
 

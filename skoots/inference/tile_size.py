@@ -11,6 +11,12 @@ VOXELS_AT_ONCE = 8_000_000
 TILE_COST = 1000  # what a tile costs besides its voxels, in voxels
 
 
+def affordable_voxels(channels: int) -> int:
+    """Voxels that may be read at once by a network whose finest features have so many channels: about 4
+    GB."""
+    return VOXELS_AT_ONCE * 16 // max(16, channels)
+
+
 def choose_core(
     shape: Sequence[int], halo: Sequence[int], stride: Sequence[int], voxels: int = VOXELS_AT_ONCE
 ) -> tuple[int, ...]:

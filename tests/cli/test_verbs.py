@@ -141,7 +141,7 @@ def test_train_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture
     assert asked == {"plugins": ["./p.py", "q"], "runs": Path("runs"), "device": "cpu", "progress": False}
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Trained 5 epochs in 3 min 20 s; the best was epoch 4."
-    assert "On held-out data (cell9):" in lines
+    assert "On the validation data, which chose the snapshot (cell9):" in lines
     assert ["skoots", "0.910", "0.700", "0.830", "0.100", "0.200", "0.050"] in [
         line.split() for line in lines
     ]
@@ -323,6 +323,7 @@ def test_skeletonize_reports_volumes_and_touching_skeletons(
     assert main(["skeletonize", "d", *words]) == 0
     assert asked == {
         "positional": (Path("d"),),
+        "ignore_label": None,
         "voxel_size": (2.0, 1.0, 1.0),
         "algorithm": "kimimaro",
         "overwrite": True,

@@ -26,11 +26,12 @@ def head(**keys: Any) -> dict[str, Any]:
 def test_arguments_of_a_head() -> None:
     assert said(head(scal=3, kernel="3", weight=True, sigma_decay=[[0.5, 10], [1, "x"]], scale=[1, "a"])) == [
         "model.heads.vector.scal: unknown key of VectorHead. Did you mean scale?",
-        'model.heads.vector.kernel: is "3", must be an integer.',
-        "model.heads.vector.weight: is true, must be a number.",
+        'model.heads.vector.kernel: is "3", must be an integer of at least 1.',
+        "model.heads.vector.weight: is true, must be a number of at least 0.",
         'model.heads.vector.sigma_decay: is [[0.5, 10], [1, "x"]], '
-        "must be a list of lists of 2 numbers or integers.",
-        'model.heads.vector.scale: is [1, "a"], must be a number or a list of numbers or text.',
+        "must be a list of lists of 2 numbers greater than 0 or integers of at least 0.",
+        'model.heads.vector.scale: is [1, "a"], must be a number greater than 0 or '
+        'a list of numbers greater than 0 or "auto".',
     ]
     heads = load_config(head(scale=5, sigma=[1, 2, 3], weight=2, kernel=1)).model.heads
     assert heads["vector"] == {"type": "VectorHead", "scale": 5, "sigma": [1, 2, 3], "weight": 2, "kernel": 1}
@@ -235,7 +236,7 @@ def test_sources_and_augmentations() -> None:
         "data.validation.type: dataset 'Foldr' is not registered. Did you mean Folder?"
     ]
     assert said({"data": {"augment": ["Flip", {"type": "Flip", "rate": "x"}]}}) == [
-        'data.augment.1.rate: is "x", must be a number.'
+        'data.augment.1.rate: is "x", must be a number of at least 0 and of at most 1.'
     ]
     assert said({"data": {"augment": "flip"}}) == [
         'data.augment: is "flip", must be "default" or "none" or a list of parts.'
