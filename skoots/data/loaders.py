@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -72,5 +73,6 @@ def _start_method() -> str | None:
 
 
 def _one_thread(worker: int) -> None:
-    """Workers and compute threads share the cores; a worker with threads of its own slows everybody down."""
+    """Workers share the cores with the compute threads, so each has one; Ctrl-C is the training's to answer."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
