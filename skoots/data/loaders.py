@@ -73,6 +73,6 @@ def _start_method() -> str | None:
 
 
 def _one_thread(worker: int) -> None:
-    """Workers share the cores with the compute threads, so each has one; Ctrl-C is the training's to answer."""
+    """Workers share the cores with the compute threads: one each. Ctrl-C is the training's to answer."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
