@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skoots._version import __version__
-    from skoots.api import check, demo, evaluate, load_model, registries, segment, skeletonize, train
+    from skoots.api import (
+        check,
+        demo,
+        evaluate,
+        load_model,
+        registries,
+        segment,
+        skeletonize,
+        train,
+        view,
+    )
     from skoots.data.augment.base import AUGMENTATIONS
     from skoots.data.dataset import DATASETS
     from skoots.errors import ConfigError, PluginError, SkootsError, SnapshotError, VolumeError
@@ -51,9 +61,10 @@ __all__ = [
     "segment",
     "skeletonize",
     "train",
+    "view",
 ]
 
-_VERBS = ("check", "demo", "evaluate", "load_model", "registries", "segment", "skeletonize", "train")
+_VERBS = ("check", "demo", "evaluate", "load_model", "registries", "segment", "skeletonize", "train", "view")
 _ERRORS = ("ConfigError", "PluginError", "SkootsError", "SnapshotError", "VolumeError")
 _HOMES = {
     "__version__": "skoots._version",

@@ -8,6 +8,7 @@ from skoots.api.parts import registries
 from skoots.api.segment import Segmentation, segment
 from skoots.api.skeletonize import SkeletonizedVolume, SkeletonReport, skeletonize
 from skoots.api.train import TrainingOutcome, train
+from skoots.api.view import view
 
 __all__ = [
     "CheckReport",
@@ -26,4 +27,5 @@ __all__ = [
     "segment",
     "skeletonize",
     "train",
+    "view",
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from skoots.cli import check, demo, evaluate, segment, skeletonize, train
+from skoots.cli import check, demo, evaluate, segment, skeletonize, train, view
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
 from skoots.cli.options import DEBUG, Debug
@@ -80,6 +80,7 @@ _add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
 _add("skeletonize", skeletonize.skeletonize, skeletonize.EXAMPLES)
 _add("check", check.check, check.EXAMPLES)
 _add("list", list_parts.list_parts, list_parts.EXAMPLES)
+_add("view", view.view, view.EXAMPLES)
 _add("demo", demo.demo, demo.EXAMPLES)
 
 
