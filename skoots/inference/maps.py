@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.volumes.output import reserve
 
 IN_MEMORY_BYTES = 2 * 1024**3
 
@@ -25,17 +27,26 @@ class Maps:
         voxels = int(np.prod(shape))
         in_files = voxels * (len(shape) + 2 + 4) > IN_MEMORY_BYTES
         self._folder = tempfile.TemporaryDirectory(dir=folder, prefix=".skoots-maps-") if in_files else None
-        self.vector = self._allocate("vector", (len(shape), *shape), np.int8)
-        self.semantic = self._allocate("semantic", shape, np.uint8)
-        self.skeleton = self._allocate("skeleton", shape, np.uint8)
-        self.labels = self._allocate("labels", shape, np.int32)
+        try:
+            self.vector = self._allocate("vector", (len(shape), *shape), np.int8)
+            self.semantic = self._allocate("semantic", shape, np.uint8)
+            self.skeleton = self._allocate("skeleton", shape, np.uint8)
+            self.labels = self._allocate("labels", shape, np.int32)
+        except OSError as error:
+            if self._folder is not None:
+                self._folder.cleanup()
+            raise VolumeError(
+                f"The maps of a volume of {voxels:,} voxels cannot be kept in {folder} meanwhile "
+                f"({error.strerror}); write the output to a larger disk."
+            ) from error
 
     def _allocate(self, name: str, shape: Sequence[int], dtype: type) -> np.ndarray:
         if self._folder is None:
             return np.zeros(shape, dtype)
-        return np.lib.format.open_memmap(
-            Path(self._folder.name) / f"{name}.npy", mode="w+", dtype=dtype, shape=tuple(shape)
-        )
+        path = Path(self._folder.name) / f"{name}.npy"
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(shape))
+        reserve(path)
+        return array
 
     def store(self, box: Box, maps: Mapping[str, np.ndarray]) -> None:
         """Keep the maps of a box.

@@ -163,6 +163,7 @@ def create_volume(
         inner = tuple(max(1, min(int(n), size)) for n, size in zip(chunks, layout.shape))
         stored_chunks = (1,) * (len(layout.axes) - len(inner)) + inner
     kind = format_of(path)
+    target = None
     try:
         if kind == "hdf5":
             from skoots.volumes.hdf5 import HDF5Output
@@ -181,6 +182,8 @@ def create_volume(
 
         return NumpyOutput(target, layout, dtype)
     except OSError as error:
+        if target is not None:
+            target.discard()
         raise VolumeError(
             f"{path} cannot be written: {error.strerror or error}. Choose another path."
         ) from error

@@ -10,7 +10,7 @@ import numpy as np
 from skoots.errors import VolumeError
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.layout import Layout, guess_axes, layout_of
-from skoots.volumes.output import Unfinished
+from skoots.volumes.output import Unfinished, reserve
 
 
 class NumpyVolume(Volume):
@@ -57,6 +57,7 @@ class NumpyOutput(WritableVolume):
         self._array: np.memmap | None = np.lib.format.open_memmap(
             str(target.temporary), mode="w+", dtype=self.dtype, shape=layout.stored_shape
         )
+        reserve(target.temporary)
 
     @property
     def _open_array(self) -> np.memmap:

@@ -64,6 +64,16 @@ class Unfinished:
             self.discard()
 
 
+def reserve(path: Path) -> None:
+    """Claim the disk space of a file that is long but still empty, where the system can.
+
+    Through a memory map a full disk shows as a killed process; claimed beforehand it is an ``OSError``.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
+
+
 def exists_error(path: str) -> VolumeError:
     """The error of an output that is there already."""
     return VolumeError(f"{path} exists; pass --overwrite or choose another path.")

@@ -14,7 +14,7 @@ import tifffile
 from skoots.errors import VolumeError
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.layout import Layout, layout_of
-from skoots.volumes.output import Unfinished
+from skoots.volumes.output import Unfinished, reserve
 from skoots.volumes.tiff_metadata import voxel_size_of
 from skoots.volumes.tiff_pages import PageReader
 from skoots.volumes.tiff_structure import check_page_chain, check_segments
@@ -108,6 +108,7 @@ class TiffOutput(WritableVolume):
         self._array: np.ndarray | None = tifffile.memmap(
             str(target.temporary), shape=layout.stored_shape, dtype=self.dtype, **described
         )
+        reserve(target.temporary)
 
     @property
     def _open_array(self) -> np.ndarray:

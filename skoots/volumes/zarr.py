@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +122,11 @@ class ZarrOutput(WritableVolume):
         return np.asarray(self._store[index].read().result())
 
     def _write(self, index: tuple[slice, ...], array: np.ndarray) -> None:
-        self._store[index].write(np.ascontiguousarray(array)).result()
+        try:
+            self._store[index].write(np.ascontiguousarray(array)).result()
+        except (ValueError, OSError) as error:
+            reason = "the disk is full" if "No space left" in str(error) else str(error)
+            raise VolumeError(f"{self.path} cannot be written: {reason}. Choose another path.") from error
 
     def close(self) -> None:
         if self._store is not None:
@@ -129,7 +135,14 @@ class ZarrOutput(WritableVolume):
 
     def discard(self) -> None:
         self._store = None
-        self._target.discard()
+        # After one chunk has failed, those still on their way make the folder again: until it stays away.
+        away = 0
+        for _ in range(300):
+            if away == 10:
+                break
+            shutil.rmtree(self._target.temporary, ignore_errors=True)
+            time.sleep(0.01)
+            away = 0 if self._target.temporary.exists() else away + 1
 
 
 def _metadata_v2(layout: Layout, dtype: np.dtype, chunks: tuple[int, ...]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from skoots.errors import VolumeError
 from skoots.geometry import Box
 from skoots.inference import maps as module
 from skoots.inference.maps import Maps
@@ -53,3 +56,15 @@ def test_the_ends_of_the_scales_are_exact(tmp_path: Path) -> None:
     )
     assert maps.vector[1].tolist() == [[-127, 0, 127]]
     assert maps.semantic.tolist() == maps.skeleton.tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot claim space beforehand")
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, start: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(module, "IN_MEMORY_BYTES", 1)
+    with pytest.raises(VolumeError, match=r"No space left on device.*write the output to a larger disk"):
+        Maps((4, 5, 6), tmp_path)
+    assert list(tmp_path.iterdir()) == []

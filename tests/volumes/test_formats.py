@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -294,3 +295,48 @@ def test_importing_the_room_is_light():
     heavy = {"tensorstore", "tifffile", "h5py", "torch"}
     code = f"import sys, skoots.volumes; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot claim space beforehand")
+@pytest.mark.parametrize("name", ["a.tif", "a.npy"])
+def test_a_full_disk_is_said_before_the_work(tmp_path, monkeypatch, name):
+    claimed = []
+
+    def full(descriptor, start, length):
+        claimed.append((start, length))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # Written through a memory map, a full disk would kill the process: the space must be claimed first.
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(VolumeError, match=rf"{name} cannot be written: No space left on device\. Choose"):
+        create_volume(tmp_path / name, (20, 100, 100), np.int32)
+    assert claimed[0][0] == 0 and claimed[0][1] >= 20 * 100 * 100 * 4
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL_ZARR = """
+import resource, sys
+import numpy as np
+from skoots.errors import VolumeError
+from skoots.geometry import Box
+from skoots.volumes import create_volume
+array = np.random.default_rng(0).integers(0, 2**31 - 1, (20, 200, 200), np.int32)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    with create_volume(sys.argv[1], array.shape, np.int32) as volume:
+        volume.write(Box.of_shape(array.shape), array)
+except VolumeError as error:
+    print(error)
+"""
+
+
+def test_a_zarr_that_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_ZARR, str(tmp_path / "a.zarr")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a.zarr cannot be written:" in done.stdout and "Choose another path." in done.stdout
+    assert list(tmp_path.iterdir()) == []
