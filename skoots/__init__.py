@@ -13,10 +13,16 @@ if TYPE_CHECKING:
     from skoots._version import __version__
     from skoots.api import (
         check,
+        compare,
         demo,
         evaluate,
+        evaluate_snapshot,
+        inspect,
         load_model,
+        load_weights,
+        publish,
         registries,
+        resume,
         segment,
         skeletonize,
         train,
@@ -54,17 +60,39 @@ __all__ = [
     "VolumeError",
     "__version__",
     "check",
+    "compare",
     "demo",
     "evaluate",
+    "evaluate_snapshot",
+    "inspect",
     "load_model",
+    "load_weights",
+    "publish",
     "registries",
+    "resume",
     "segment",
     "skeletonize",
     "train",
     "view",
 ]
 
-_VERBS = ("check", "demo", "evaluate", "load_model", "registries", "segment", "skeletonize", "train", "view")
+_VERBS = (
+    "check",
+    "compare",
+    "demo",
+    "evaluate",
+    "evaluate_snapshot",
+    "inspect",
+    "load_model",
+    "load_weights",
+    "publish",
+    "registries",
+    "resume",
+    "segment",
+    "skeletonize",
+    "train",
+    "view",
+)
 _ERRORS = ("ConfigError", "PluginError", "SkootsError", "SnapshotError", "VolumeError")
 _HOMES = {
     "__version__": "skoots._version",

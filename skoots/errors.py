@@ -6,6 +6,7 @@ exits with status 2; anything that is not a ``SkootsError`` is a bug and keeps i
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,17 @@ class SnapshotError(SkootsError):
 
 class PluginError(SkootsError):
     """A plugin cannot be imported, or a registry has no part of the name asked for."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: treated as Ctrl-C is, so that what is begun is cleaned up."""
+
+    signum = int(signal.SIGTERM)
+
+
+def signal_of(stop: KeyboardInterrupt) -> int:
+    """Number of the signal that an interruption stands for."""
+    return stop.signum if isinstance(stop, Terminated) else int(signal.SIGINT)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Device, threads and seed: asked once, at the start of a run."""
+"""Device, threads, seed and cache: asked once, at the start of a run."""
 
 from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,3 +54,8 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def user_cache() -> Path:
+    """The folder for what can be computed or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skoots"

@@ -80,7 +80,10 @@ def test_a_command_of_a_block_is_understood(
     def reached(*_: Any, **__: Any) -> None:
         raise SkootsError("reached.")
 
-    monkeypatch.setattr(api, words[0], reached)
+    verb = "compare" if "--against" in words else words[0]
+    if verb == "evaluate" and "--snapshot" in words:
+        verb = "evaluate_snapshot"
+    monkeypatch.setattr(api, verb, reached)
     assert main(words) == 2
     assert capsys.readouterr().err == "skoots: reached.\n"
 

@@ -4,26 +4,39 @@ from skoots.api.build import LoadedModel, load_model
 from skoots.api.check import CheckReport, check
 from skoots.api.demo import Demo, demo
 from skoots.api.evaluate import Evaluation, evaluate
+from skoots.api.evaluate_snapshot import SnapshotEvaluation, evaluate_snapshot
+from skoots.api.inspect import SnapshotReport, compare, inspect
 from skoots.api.parts import registries
+from skoots.api.publish import Publication, publish
 from skoots.api.segment import Segmentation, segment
 from skoots.api.skeletonize import SkeletonizedVolume, SkeletonReport, skeletonize
-from skoots.api.train import TrainingOutcome, train
+from skoots.api.train import TrainingOutcome, resume, train
 from skoots.api.view import view
+from skoots.api.weights import load_weights
 
 __all__ = [
     "CheckReport",
     "Demo",
     "Evaluation",
     "LoadedModel",
+    "Publication",
     "Segmentation",
     "SkeletonReport",
     "SkeletonizedVolume",
+    "SnapshotEvaluation",
+    "SnapshotReport",
     "TrainingOutcome",
     "check",
+    "compare",
     "demo",
     "evaluate",
+    "evaluate_snapshot",
+    "inspect",
     "load_model",
+    "load_weights",
+    "publish",
     "registries",
+    "resume",
     "segment",
     "skeletonize",
     "train",

@@ -29,7 +29,7 @@ from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.registry import accepted_facts, split_node
 from skoots.runtime import choose_device
-from skoots.snapshots import find_snapshot, read_newest, read_snapshot
+from skoots.snapshots import read_reference, trained_weights
 
 log = logging.getLogger("skoots")
 PRETRAINED = ("pretrained", "pretrained_file")
@@ -233,25 +233,19 @@ class LoadedModel:
     epoch: int
 
 
-def read_reference(reference: Path | str) -> tuple[dict[str, Any], Path]:
-    """A snapshot by any of its names; if the latest of a run is damaged, loudly the newest one that is not.
-
-    Raises:
-        SnapshotError: there is none, or none that can be read.
-    """
-    path = find_snapshot(reference)
-    if path.name == "snapshot-latest.pt":
-        return read_newest(path.parent)
-    return read_snapshot(path), path
-
-
-def load_model(snapshot: Path | str, device: str | None = None, plugins: Sequence[str] = ()) -> LoadedModel:
+def load_model(
+    snapshot: Path | str,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+    weights: str = "auto",
+) -> LoadedModel:
     """Build the model that a snapshot holds.
 
     Args:
         snapshot: a file, a run folder (best, else latest) or ``runs/mito:best``.
         device: None takes the best there is, not the one it was trained on.
         plugins: those that the model was trained with; code that a snapshot names is never run unasked.
+        weights: ``auto`` takes the moving average (EMA) if the snapshot has one; ``ema`` and ``raw`` insist.
 
     Raises:
         SnapshotError: there is none, it is damaged, or it does not fit its own config.
@@ -264,8 +258,10 @@ def load_model(snapshot: Path | str, device: str | None = None, plugins: Sequenc
     facts = DataFacts(stored["in_channels"], stored["spatial_dims"], tuple(stored["voxel_size"]))
     model = build_model(config, facts, pretrained=False)
     try:
-        model.load_state_dict(state.get("ema_net") or state["net"])
+        model.load_state_dict(trained_weights(state, weights))
     except RuntimeError as error:
         raise SnapshotError(f"{path} does not fit the model that its config describes: {error}") from error
+    if "ema_net" in state:
+        log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
     where = choose_device(device or "auto")
     return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]))

@@ -16,14 +16,14 @@ from skoots.volumes import read_labels
 
 
 def compare_with_components(
-    loaded: LoadedModel, volumes: Sequence[LabelledVolume], figure: Path
+    loaded: LoadedModel, volumes: Sequence[LabelledVolume], figure: Path | None = None
 ) -> tuple[dict[str, float], dict[str, float], Path | None]:
     """Scores of a model and of connected components of its own foreground, pooled over whole volumes.
 
     Args:
         loaded: the model.
         volumes: with labels.
-        figure: where the picture of the first volume goes.
+        figure: where the picture of the first volume goes; None draws none.
 
     Returns:
         The two sets of scores, and the picture; no scores if the model lacks a map that decoding reads.
@@ -49,7 +49,7 @@ def compare_with_components(
         components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
         ours.append(contingency(truth, prediction, volume.ignore_label))
         theirs.append(contingency(truth, components, volume.ignore_label))
-        if drawn is None:
+        if drawn is None and figure is not None:
             image = volume.image.read_all()
             drawn = write_prediction_figure(
                 figure, image, truth, prediction, {"skeleton": skeleton}, volume.voxel_size

@@ -10,6 +10,7 @@ import torch
 
 from skoots.api.build import DataFacts, Volumes, build_model, needs_scale, open_volumes, with_scale
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
+from skoots.api.weights import begin_with_weights
 from skoots.config import Config
 from skoots.data.dataset import check_alike
 from skoots.errors import ConfigError, Fault
@@ -44,8 +45,14 @@ class Prepared:
     decided: list[str] = field(default_factory=list)
 
 
-def prepare(config: Config, device: str | None = None) -> Prepared:
+def prepare(config: Config, device: str | None = None, with_weights: bool = True) -> Prepared:
     """Open the data, decide every ``auto``, build the model.
+
+    Args:
+        config: as loaded.
+        device: wins over the config's.
+        with_weights: whether the model begins with what ``weights`` names; a snapshot that is gone on from
+            replaces them.
 
     Raises:
         SkootsError: no training data, data that cannot be read, a device that is not there, top-down.
@@ -72,17 +79,26 @@ def prepare(config: Config, device: str | None = None) -> Prepared:
         scale = choose_vector_scale(volumes, config.train_settings.seed)
         config = with_scale(config, scale)
         decided.append(f"vector scale auto: {_short(scale)} voxels.")
-    model = build_model(config, facts).to(where)
+    model = build_model(config, facts, pretrained=with_weights).to(where)
+    matching = begin_with_weights(config, model) if with_weights else None
+    if matching is not None:
+        decided.append(f"weights: {matching.summary()}")
     shapes = [volume.shape for volume in volumes]
     crop = _crop_size(config, facts, shapes, model)
     if config.data.crop_size == "auto":
         config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
         decided.append(f"crop size auto: {_short(crop)} voxels.")
-    larger = max(VALIDATION_CROP_VOXELS[facts.spatial_dims], int(np.prod(crop)))
-    validation_crop = choose_crop(
-        [v.shape for v, _ in validation] or shapes, facts.voxel_size, model.stride, larger
-    )
-    return Prepared(config, facts, where, training, validation, model, crop, validation_crop, decided)
+    window = validation_crop(validation or training, facts, model, crop)
+    return Prepared(config, facts, where, training, validation, model, crop, window, decided)
+
+
+def validation_crop(
+    volumes: Volumes, facts: DataFacts, model: SegmentationModel, crop: Sequence[int]
+) -> list[int]:
+    """The window in which volumes are validated: as large as is quick, and never smaller than a training
+    crop."""
+    voxels = max(VALIDATION_CROP_VOXELS[facts.spatial_dims], int(np.prod(crop)))
+    return choose_crop([volume.shape for volume, _ in volumes], facts.voxel_size, model.stride, voxels)
 
 
 def device_of(config: Config) -> str:

@@ -56,6 +56,7 @@ def segment(
     voxel_size: Sequence[float] | None = None,
     tile: Sequence[int] | None = None,
     decoding: Mapping[str, Any] | None = None,
+    weights: str = "auto",
     plugins: Sequence[str] = (),
     progress: bool = True,
 ) -> Segmentation:
@@ -72,6 +73,7 @@ def segment(
         voxel_size: D edge lengths of a voxel, if the file says none or wrong ones.
         tile: voxels that are predicted at once; the result does not depend on it.
         decoding: settings that differ from the model's own, e.g. ``{"min_size": 50}``.
+        weights: of a snapshot with a moving average (EMA), ``auto`` takes it and ``raw`` does not.
         plugins: those that the model was trained with.
         progress: show progress bars.
 
@@ -85,7 +87,7 @@ def segment(
     target = Path(output) if output is not None else default_output(Path(volume))
     _keep_input(volume, target)
     check_output(target, overwrite)
-    loaded = load_model(snapshot, device, plugins)
+    loaded = load_model(snapshot, device, plugins, weights)
     _check_fit(image, loaded)
     produced = map_channels(loaded.model, loaded.facts.in_channels)
     if not set(DECODED) <= set(produced):

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import logging
-import platform
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from skoots._version import __version__
 from skoots.api.build import (
     build_augmentations,
     decoding_of,
     load_model,
     map_channels,
     open_volumes,
-    read_reference,
 )
 from skoots.api.held_out import compare_with_components
 from skoots.api.prepare import Prepared, prepare
+from skoots.api.provenance import provenance
+from skoots.api.start import Start, in_its_run, removed_if_it_fails, starting
 from skoots.config import Config, load_config, write_config
+from skoots.config.changes import changes
+from skoots.config.yaml12 import dump
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.loaders import covering_loader, train_loader
-from skoots.errors import ConfigError, Fault
+from skoots.errors import ConfigError, Fault, SnapshotError, signal_of
 from skoots.inference.segment_volume import DECODED
 from skoots.loggers.base import LOGGERS, Logger
 from skoots.loggers.csv import CSVLogger
 from skoots.metrics import METRIC_NAMES
 from skoots.reports.figures import training_curves
-from skoots.snapshots import SnapshotManager, new_run_folder, snapshot_name
+from skoots.snapshots import SnapshotManager, find_run, link, pool_name, snapshot_name, verify
+from skoots.training.averaging import ExponentialAverage
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
 from skoots.training.optimizers import build_optimizer
 from skoots.training.runner import RUNNERS, FitResult, TrainingRunner
 from skoots.training.schedules import build_scheduler
+from skoots.training.stopping import StopSignals
 
 log = logging.getLogger("skoots")
 
@@ -59,7 +59,9 @@ class TrainingOutcome:
         baseline_scores: of connected components of the same network's foreground.
         figure: picture of a held-out volume.
         test_volume: names of the held-out volumes.
-        interrupted: stopped by Ctrl-C.
+        stopped_by: number of the signal that ended it early; None if it came to its end.
+        failed_saves: snapshots that could not be written; the log says why.
+        average_snapshot: of the best epochs, if it was asked for.
         seconds: how long training took.
         held_out: whether the scored volumes are ``data.test``, which had no say in anything, or the
             validation volumes, which chose the best snapshot.
@@ -75,9 +77,16 @@ class TrainingOutcome:
     baseline_scores: dict[str, float] | None = None
     figure: Path | None = None
     test_volume: str | None = None
-    interrupted: bool = False
+    stopped_by: int | None = None
+    failed_saves: int = 0
+    average_snapshot: Path | None = None
     seconds: float = 0.0
     held_out: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended early."""
+        return self.stopped_by is not None
 
 
 def train(
@@ -88,6 +97,7 @@ def train(
     runs: Path | str = "runs",
     device: str | None = None,
     progress: bool = True,
+    resume: str | bool | None = None,
 ) -> TrainingOutcome:
     """Train the model that a config describes.
 
@@ -98,54 +108,91 @@ def train(
         runs: folder in which the run gets its own.
         device: wins over the config's.
         progress: show a progress bar.
+        resume: True or ``"latest"`` goes on with the newest run of the experiment, ``"RUN_..."`` with that
+            run, in its folder. A snapshot, by file or as ``runs/mito:best``, is gone on from in a new run; so
+            is ``wandb:entity/project/run``.
 
     Returns:
         Where the run lies and how good it is.
 
     Raises:
         SkootsError: the config has faults (all are named), the data cannot be read, or the run folder not be
-        written.
+            written; another process trains in the run; the snapshot to go on from is missing or does not fit.
     """
-    began = time.monotonic()
     settings = load_config(config, overrides, plugins)
-    folder = new_run_folder(runs, experiment_name(settings))
+    with starting(settings, resume, runs) as start:
+        return _train(settings, start, device, progress)
+
+
+def resume(
+    run: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[str] = (),
+    device: str | None = None,
+    progress: bool = True,
+) -> TrainingOutcome:
+    """Go on with a run, with the config in its newest snapshot, whatever the config's file says today.
+
+    Args:
+        run: its folder, ``runs/mito`` (the newest run) or ``runs/mito:RUN_...``.
+        overrides: what is to be different from now on, e.g. ``train_settings.epochs=300``.
+        plugins: those that the run was trained with; code that a snapshot names is never run unasked.
+        device: None takes the config's.
+        progress: show a progress bar.
+
+    Raises:
+        SkootsError: there is no such run, no snapshot of it is whole, or another process trains in it.
+    """
+    with in_its_run(find_run(run)) as start:
+        assert start.state is not None
+        if "cfg" not in start.state:
+            raise SnapshotError(f"{start.source} holds no config; resume with skoots train CONFIG --resume.")
+        settings = load_config(start.state["cfg"], overrides, plugins, trusted=False)
+        return _train(settings, start, device, progress)
+
+
+def _train(settings: Config, start: Start, device: str | None, progress: bool) -> TrainingOutcome:
+    began = time.monotonic()
+    folder = start.folder
     with log_to(folder / "train.log"):
-        with removed_if_it_fails(folder):
+        with nullcontext() if start.in_place else removed_if_it_fails(folder):
             # Loggers first: a fault in their arguments needs no data to be found.
             loggers = build_loggers(settings, folder)
-            prepared = prepare(settings, device)
+            prepared = prepare(settings, device, with_weights=start.state is None)
             for sentence in prepared.decided:
                 log.info(sentence)
-            write_config(prepared.config, folder / "pytorch_config.yaml")
-            runner = build_runner(prepared, folder, loggers, progress)
+            runner = build_runner(prepared, start, loggers, progress)
+            _write_config(prepared.config, start)
         result = runner.fit()
         outcome = _outcome(folder, result, time.monotonic() - began)
         if outcome.interrupted:
             return outcome
         try:
             return _conclude(prepared, outcome)
-        except KeyboardInterrupt:
-            return replace(outcome, interrupted=True)
+        except KeyboardInterrupt as stop:
+            return replace(outcome, stopped_by=signal_of(stop))
 
 
-def experiment_name(config: Config) -> str:
-    """``metadata.experiment``, else the name of the config file."""
-    named = config.metadata.get("experiment")
-    if named:
-        return str(named)
-    return config.source.stem if config.source is not None else "experiment"
+def _write_config(config: Config, start: Start) -> None:
+    """The resolved config of the run; one that it had before, if it differs, is kept under another name."""
+    path = start.folder / "pytorch_config.yaml"
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    if before is not None and start.state is not None and before != dump(config.resolved()):
+        path.replace(path.with_name(f"pytorch_config-until-{start.state['epoch']:03d}.yaml"))
+    write_config(config, path)
 
 
 # The runner ----------------------------------------------------------------------------------------------
 
 
 def build_runner(
-    prepared: Prepared, folder: Path, loggers: Sequence[Logger] = (), progress: bool = True
+    prepared: Prepared, start: Start, loggers: Sequence[Logger] = (), progress: bool = True
 ) -> TrainingRunner:
-    """The runner with all its parts, resumed if the config says so.
+    """The runner with all its parts, at the point where it starts.
 
     Raises:
-        SkootsError: the snapshot to resume from is missing or does not fit.
+        SkootsError: the snapshot to go on from does not fit.
     """
     config, model, device = prepared.config, prepared.model, prepared.device
     settings, section = config.train_settings, config.runner
@@ -159,11 +206,10 @@ def build_runner(
         settings.dataloader_workers,
         settings.dataloader_pin_memory,
     )
-    evaluate = None
-    if prepared.validation:
+    stop = StopSignals()
+    evaluate = build_evaluator(prepared, stop.heed) if prepared.validation else None
+    if evaluate is not None:
         _check_key_metric(prepared)
-        covering = CoveringDataset([volume for volume, _ in prepared.validation], prepared.validation_crop)
-        evaluate = Evaluator(covering_loader(covering), decoding_of(config), device)
     optimizer = build_optimizer(section.optimizer, model)
     ascending = bool(section.key_metric_asc)
     scheduler = (
@@ -178,7 +224,7 @@ def build_runner(
         model,
         optimizer,
         loader,
-        SnapshotManager(folder, **section.snapshots.model_dump()),
+        SnapshotManager(start.folder, **section.snapshots.model_dump()),
         device=device,
         epochs=settings.epochs,
         key_metric=section.key_metric,
@@ -188,14 +234,24 @@ def build_runner(
         evaluate=evaluate,
         observers=observers,
         clip_gradient=section.clip_gradient,
+        accumulate=section.batch_accumulate,
+        ema=None if section.ema is None else ExponentialAverage(model, **section.ema.model_dump()),
         max_nonfinite_steps=section.max_nonfinite_steps,
+        stop=stop,
         config=plain,
         facts=prepared.facts.plain(),
-        provenance=provenance(),
+        provenance=provenance(config, [*prepared.train, *prepared.validation], start.parent),
     )
-    if config.resume_training_from:
-        _resume(runner, config)
+    if start.state is not None:
+        _go_on(runner, start, config)
     return runner
+
+
+def build_evaluator(prepared: Prepared, heed: Callable[[], None] = lambda: None) -> Evaluator:
+    """Validation as the config describes it; ``heed`` is called after every window."""
+    volumes = [volume for volume, _ in prepared.validation]
+    loader = covering_loader(CoveringDataset(volumes, prepared.validation_crop))
+    return Evaluator(loader, decoding_of(prepared.config), prepared.device, heed)
 
 
 def _check_key_metric(prepared: Prepared) -> None:
@@ -217,60 +273,53 @@ def build_loggers(config: Config, folder: Path) -> list[Logger]:
     ]
 
 
-def _resume(runner: TrainingRunner, config: Config) -> None:
-    state, path = read_reference(str(config.resume_training_from))
-    runner.load_state(state, config.runner.load_scheduler_state_dict)
-    _take_along_best(runner, path)
-    if runner.epoch >= runner.epochs:
-        raise ConfigError(
-            [
-                Fault(
-                    "resume_training_from",
-                    f"{path} is at epoch {runner.epoch} and train_settings.epochs is {runner.epochs}, so "
-                    f"nothing is left to do",
-                    "Raise train_settings.epochs",
-                )
-            ]
-        )
-    log.info("Going on from %s, after epoch %d of %d.", path, runner.epoch, runner.epochs)
-
-
-def _take_along_best(runner: TrainingRunner, source: Path) -> None:
-    """Keep the best snapshot so far also in the new run, where none may become better."""
-    if runner.best is None:
-        return
-    epoch, folder = runner.best["epoch"], source.parent
-    name = snapshot_name(epoch, best=True)
-    holders = [folder / name, folder / snapshot_name(epoch), *([source] if runner.epoch == epoch else [])]
-    holder = next((path for path in holders if path.is_file()), None)
-    if holder is None:
-        log.warning(
-            "The best snapshot, of epoch %d, is not in %s any more; the best is sought anew.", epoch, folder
-        )
-        runner.best = None
+def _go_on(runner: TrainingRunner, start: Start, config: Config) -> None:
+    assert start.state is not None and start.source is not None
+    for change in changes(start.state.get("cfg", {}), runner.config):
+        log.info("Changed since the snapshot: %s.", change)
+    runner.load_state(start.state, config.runner.load_scheduler_state_dict)
+    _take_along(runner, start.source.parent)
+    where = f"{start.source}, after epoch {runner.epoch} of {runner.epochs}"
+    if runner.progress.batches:
+        where += f" and {runner.progress.batches} of {len(runner.loader)} batches"
+    if runner.epoch < runner.epochs:
+        log.info("Going on from %s.", where)
+    elif start.in_place:
+        log.info("The run is complete (%s); only its conclusion is made.", where)
     else:
-        shutil.copy2(holder, runner.snapshots.folder / name)
+        problem = f"is {runner.epochs} and {start.source} is at epoch {runner.epoch}: nothing is left to do"
+        raise ConfigError([Fault("train_settings.epochs", problem, "Raise it to train on")])
 
 
-def provenance() -> dict[str, str]:
-    """What made a snapshot."""
-    return {
-        "skoots": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
+def _take_along(runner: TrainingRunner, source: Path) -> None:
+    """Have the best snapshot so far also in a new run, where none may become better, and those that are to be
+    averaged."""
+    folder = runner.snapshots.folder
+    if runner.best is not None:
+        name = snapshot_name(runner.best["epoch"], best=True)
+        if not _have(folder / name, [source / name, source / snapshot_name(runner.best["epoch"])]):
+            log.warning(
+                "The best snapshot, of epoch %d, is not in %s any more; the best is sought anew.",
+                runner.best["epoch"],
+                source,
+            )
+            runner.best = None
+    names = [pool_name(member["epoch"]) for member in runner.pool]
+    runner.pool = [m for m, name in zip(runner.pool, names) if _have(folder / name, [source / name])]
 
 
-@contextmanager
-def removed_if_it_fails(folder: Path) -> Iterator[None]:
-    """Leave no empty run behind a training that could not begin."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+def _have(path: Path, holders: Sequence[Path]) -> bool:
+    """Whether a snapshot is there and whole, or can be had from one of its holders."""
+    for holder in holders:
+        try:
+            verify(holder)
+        except SnapshotError:
+            continue
+        if holder != path:
+            path.parent.mkdir(exist_ok=True)
+            link(holder, path)
+        return True
+    return False
 
 
 @contextmanager
@@ -302,7 +351,9 @@ def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome
         result.epochs,
         result.best_epoch,
         result.metrics,
-        interrupted=result.interrupted,
+        stopped_by=result.stopped_by,
+        failed_saves=result.failed_saves,
+        average_snapshot=folder / "snapshot-average.pt" if result.average else None,
         seconds=seconds,
     )
 

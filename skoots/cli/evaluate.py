@@ -6,18 +6,21 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skoots.cli import console, options
+from skoots.errors import SkootsError
 
 if TYPE_CHECKING:
-    from skoots.api import Evaluation
+    from skoots.api import Evaluation, SnapshotEvaluation
 
 EXAMPLES = (
     "skoots evaluate cell7.labels.tif cell7.segmentation.tif",
     "skoots evaluate truth/ predictions/ --min-size 50 --json",
+    "skoots evaluate --snapshot runs/mito:best",
+    "skoots evaluate --snapshot runs/mito:average --data other_volumes/",
 )
 COUNTS = ("n_truth", "n_prediction")
 MEANINGS = {
@@ -48,11 +51,13 @@ BACKGROUND = (
 
 def evaluate(
     labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="True labels: a volume or a folder.", show_default=False)
-    ],
+        Path | None,
+        typer.Argument(metavar="LABELS", help="True labels: a volume or a folder.", show_default=False),
+    ] = None,
     prediction: Annotated[
-        Path, typer.Argument(metavar="PREDICTION", help="Predicted labels, likewise.", show_default=False)
-    ],
+        Path | None,
+        typer.Argument(metavar="PREDICTION", help="Predicted labels, likewise.", show_default=False),
+    ] = None,
     min_size: Annotated[
         int, typer.Option("--min-size", metavar="N", min=0, help="Drop predicted objects of fewer voxels.")
     ] = 0,
@@ -60,17 +65,61 @@ def evaluate(
         int | None,
         typer.Option("--ignore-label", metavar="L", help="True label whose voxels do not count."),
     ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option("--snapshot", "-s", metavar="REF", help="Score a model instead, as its training did."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="CONFIG", help="With --snapshot: data and decoding of this config."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="With --snapshot: labelled volumes to score on."),
+    ] = None,
+    weights: options.Weights = "auto",
+    plugin: options.Plugins = None,
+    device: options.Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score a segmentation against true labels.
+    """Score a segmentation against true labels, or a snapshot on labelled volumes.
 
     Of two folders, volumes of the same name are compared and their scores pooled.
     """
     from skoots import api
 
+    if snapshot is not None:
+        if labels is not None:
+            raise SkootsError("Give LABELS and PREDICTION, or --snapshot with --data DIR; not both.")
+        found = api.evaluate_snapshot(
+            snapshot, config=config, data=data, weights=weights, device=device, plugins=plugin or ()
+        )
+        typer.echo(json.dumps(_finite(vars(found)), default=str) if as_json else snapshot_report(found))
+        return
+    if labels is None or prediction is None:
+        raise SkootsError("Give LABELS and PREDICTION, or a model: --snapshot runs/mito.")
+    if config is not None or data is not None:
+        raise SkootsError("--config and --data belong to --snapshot.")
     evaluation = api.evaluate(labels, prediction, min_size=min_size, ignore_label=ignore_label)
     typer.echo(as_json_object(evaluation) if as_json else report(evaluation))
+
+
+def snapshot_report(found: SnapshotEvaluation) -> str:
+    """Metrics as in training, beside those that the snapshot remembers, and the scores of whole volumes."""
+    epoch = "" if found.epoch is None else f", epoch {found.epoch}"
+    heading = [["", "now", *(["stored"] if found.stored else [])]]
+    rows = [
+        [name, console.number(value), *([console.number(found.stored.get(name))] if found.stored else [])]
+        for name, value in found.metrics.items()
+    ]
+    paragraphs = [f"{found.snapshot}{epoch}", f"On windows, as in training:\n{console.table(heading + rows)}"]
+    if found.scores:
+        kind = "Held-out volumes" if found.held_out else "Volumes"
+        methods = {"skoots": found.scores, "connected components": found.baseline_scores}
+        names = ", ".join(found.volumes)
+        paragraphs.append(f"{kind} as a whole ({names}):\n{console.score_table(methods)}")
+    return "\n\n".join([*paragraphs, BACKGROUND])
 
 
 def report(evaluation: Evaluation) -> str:
@@ -97,8 +146,14 @@ def metric_table(scores: Mapping[str, float]) -> str:
 
 def as_json_object(evaluation: Evaluation) -> str:
     """One JSON object on one line; a score that is no number is null."""
-    scores = {name: None if math.isnan(value) else value for name, value in evaluation.scores.items()}
-    return json.dumps({**vars(evaluation), "scores": scores})
+    return json.dumps(_finite(vars(evaluation)))
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is no number, which JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _objects(n: float | None) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from skoots.cli import check, demo, evaluate, segment, skeletonize, train, view
+from skoots.cli import check, demo, evaluate, inspect, publish, resume, segment, skeletonize, train, view
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
 from skoots.cli.options import DEBUG, Debug
-from skoots.errors import SkootsError
+from skoots.errors import SkootsError, Terminated, signal_of
 
 MENDABLE = 2  # exit status of a failure that the user can mend; the same as that of a mistyped option
-STOPPED = 130  # what shells report for Ctrl-C
+STOPPED = 128  # and the number of the signal: 130 for Ctrl-C, 143 for SIGTERM, as shells report them
 
 
 class Verbs(typer.core.TyperGroup):
@@ -25,11 +29,31 @@ class Verbs(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with log_to_stderr():
             try:
-                return super().invoke(ctx)
+                with sigterm_like_ctrl_c():
+                    return super().invoke(ctx)
             except SkootsError as error:
                 raise _end(ctx, str(error), MENDABLE) from error
             except KeyboardInterrupt as error:
-                raise _end(ctx, "stopped by Ctrl-C.", STOPPED) from error
+                number = signal_of(error)
+                by = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+                raise _end(ctx, f"stopped by {by}.", STOPPED + number) from error
+
+
+@contextmanager
+def sigterm_like_ctrl_c() -> Iterator[None]:
+    """Clean up where SIGTERM would end the process without a word. Only a main thread can."""
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(context: Any, sentence: str, status: int) -> typer.Exit:
@@ -68,15 +92,18 @@ def skoots(
     """Separate touching, curved and branching objects in 2D and 3D microscopy."""
 
 
-def _add(verb: str, function: Callable[..., None], examples: Sequence[str]) -> None:
+def _add(verb: str, function: Callable[..., None], examples: Sequence[str], kind: type | None = None) -> None:
     # \b keeps the lines of a paragraph as they are
     epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
-    app.command(verb, epilog=epilog)(function)
+    app.command(verb, cls=kind, epilog=epilog)(function)
 
 
-_add("train", train.train, train.EXAMPLES)
+_add("train", train.train, train.EXAMPLES, train.TrainCommand)
+_add("resume", resume.resume, resume.EXAMPLES)
 _add("segment", segment.segment, segment.EXAMPLES)
 _add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
+_add("inspect", inspect.inspect, inspect.EXAMPLES)
+_add("publish", publish.publish, publish.EXAMPLES)
 _add("skeletonize", skeletonize.skeletonize, skeletonize.EXAMPLES)
 _add("check", check.check, check.EXAMPLES)
 _add("list", list_parts.list_parts, list_parts.EXAMPLES)
@@ -91,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after ``skoots``; None takes those of the process.
 
     Returns:
-        Exit status: 0 done, 2 a failure that the user can mend, 130 stopped by Ctrl-C.
+        Exit status: 0 done, 2 a failure that the user can mend, 3 trained but a snapshot could not be
+        written, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="skoots")

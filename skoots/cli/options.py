@@ -40,6 +40,23 @@ Plugins = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
 ]
+Snapshot = Annotated[
+    str,
+    typer.Option(
+        "--snapshot",
+        "-s",
+        metavar="REF",
+        help="A file, a run folder, or e.g. runs/mito:best, runs/mito:latest, runs/mito:010.",
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="auto|ema|raw",
+        help="Of a snapshot with a moving average (EMA): auto takes it, raw does not.",
+    ),
+]
 VoxelSize = Annotated[
     str | None,
     typer.Option(

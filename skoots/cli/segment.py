@@ -23,15 +23,7 @@ FORMATS = "TIFF, Zarr, NumPy, or HDF5 as file.h5:/dataset."
 
 def segment(
     volume: Annotated[Path, typer.Argument(metavar="VOLUME", help=FORMATS, show_default=False)],
-    snapshot: Annotated[
-        str,
-        typer.Option(
-            "--snapshot",
-            "-s",
-            metavar="REF",
-            help="A file, a run folder, or e.g. runs/mito:best, runs/mito:latest, runs/mito:010.",
-        ),
-    ],
+    snapshot: options.Snapshot,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -52,6 +44,7 @@ def segment(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A decoding setting, e.g. min_size=50; repeatable."),
     ] = None,
+    weights: options.Weights = "auto",
     plugin: options.Plugins = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -75,6 +68,7 @@ def segment(
         voxel_size=edges,
         tile=window,
         decoding=changed or None,
+        weights=weights,
         plugins=plugin or (),
         progress=console.wants_bars(quiet),
     )

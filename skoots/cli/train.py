@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from skoots.cli import console, options
 
@@ -16,9 +19,32 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "skoots train model_configs/unet3d.yaml",
     "skoots train mito.yaml runner.optimizer.params.lr=1e-4 train_settings.epochs=5",
-    "skoots train mito.yaml resume_training_from=runs/mito:latest",
+    "skoots train mito.yaml --resume",
+    "skoots train mito.yaml --resume RUN_20260102_030405_678901",
+    "skoots train mito.yaml --resume runs/mito:best train_settings.epochs=300",
 )
 RUNS = Path("runs")
+UNSAVED = 3  # exit status of a training of which a snapshot could not be written
+BRANCH = "A snapshot, such as runs/mito:best, is gone on from in a new run; so is wandb:ENTITY/PROJECT/RUN."
+
+
+class TrainCommand(typer.core.TyperCommand):
+    """``--resume`` may stand without a value: it means the latest run then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_latest(args))
+
+
+def with_latest(words: Sequence[str]) -> list[str]:
+    """The words with ``latest`` after a ``--resume`` that is followed by the end, an option, an override or a
+    config."""
+    given = list(words)
+    if "--resume" in given:
+        place = given.index("--resume") + 1
+        following = given[place] if place < len(given) else ""
+        if not following or re.match(r"-|[\w.]+=", following) or following.endswith((".yaml", ".yml")):
+            given.insert(place, "latest")
+    return given
 
 
 def train(
@@ -26,6 +52,14 @@ def train(
     overrides: options.Overrides = None,
     plugin: options.Plugins = None,
     runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are made.")] = RUNS,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="[latest|RUN|SNAPSHOT]",
+            help=f"Go on with the latest run, or with a run, in its folder. {BRANCH}",
+        ),
+    ] = None,
     device: options.Device = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -43,30 +77,25 @@ def train(
         runs=runs,
         device=device,
         progress=console.wants_bars(quiet),
+        resume=resume,
     )
-    if outcome.interrupted:
-        resume = resume_command(outcome, config, overrides, plugin, runs, device)
-        typer.echo(f"skoots: {stopped(outcome, resume)}", err=True)
-        raise typer.Exit(130)
-    typer.echo(summary(outcome, plugin or ()))
+    finish(outcome, plugin or (), device)
 
 
-def resume_command(
-    outcome: TrainingOutcome,
-    config: Path,
-    overrides: Sequence[str] | None,
-    plugins: Sequence[str] | None,
-    runs: Path,
-    device: str | None,
-) -> str:
-    """What was typed, and where to go on from."""
-    words: list[str | Path] = ["train", config]
-    words += [word for word in overrides or () if not word.startswith("resume_training_from=")]
-    words.append(f"resume_training_from={outcome.latest_snapshot}")
-    words += plugin_words(plugins or ())
-    words += ["--runs", runs] if runs != RUNS else []
-    words += ["--device", device] if device else []
-    return console.command(*words)
+def finish(outcome: TrainingOutcome, plugins: Sequence[str], device: str | None) -> None:
+    """Say how a training ended; the exit status says it too: that of the signal, or 3 if a snapshot is
+    missing."""
+    if outcome.stopped_by is not None:
+        words = ["--device", device] if device else []
+        again = console.command("resume", outcome.run_folder, *plugin_words(plugins), *words)
+        typer.echo(f"skoots: {stopped(outcome, again)}", err=True)
+        raise typer.Exit(128 + outcome.stopped_by)
+    typer.echo(summary(outcome, plugins))
+    if outcome.failed_saves:
+        saves = console.count(outcome.failed_saves, "snapshot")
+        log = outcome.run_folder / "train.log"
+        typer.echo(f"skoots: {saves} could not be written; {log} says why.", err=True)
+        raise typer.Exit(UNSAVED)
 
 
 def plugin_words(plugins: Sequence[str]) -> list[str]:
@@ -74,10 +103,15 @@ def plugin_words(plugins: Sequence[str]) -> list[str]:
     return [word for plugin in plugins for word in ("--plugin", plugin)]
 
 
-def stopped(outcome: TrainingOutcome, resume: str) -> str:
-    """The one line after Ctrl-C."""
+def stopped(outcome: TrainingOutcome, again: str) -> str:
+    """The one line after Ctrl-C or another signal."""
+    number = signal.Signals(outcome.stopped_by or signal.SIGINT)
+    by = "Ctrl-C" if number == signal.SIGINT else number.name
     done = console.count(outcome.epochs, "epoch")
-    return f"stopped by Ctrl-C after {done}; latest snapshot {outcome.latest_snapshot}; go on with: {resume}"
+    lying = f"latest snapshot {outcome.latest_snapshot}"
+    if outcome.failed_saves:
+        lying += f" (but {console.count(outcome.failed_saves, 'snapshot')} could not be written)"
+    return f"stopped by {by} after {done}; {lying}; go on with: {again}"
 
 
 def summary(outcome: TrainingOutcome, plugins: Sequence[str] = ()) -> str:
@@ -86,6 +120,7 @@ def summary(outcome: TrainingOutcome, plugins: Sequence[str] = ()) -> str:
     lying = {
         "Run folder": outcome.run_folder,
         "Best snapshot": outcome.best_snapshot,
+        "Average of the best": outcome.average_snapshot,
         "Picture": outcome.figure,
     }
     paragraphs = [

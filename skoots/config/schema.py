@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, create_model
 from pydantic_core import PydanticCustomError
 
 from skoots.config.words import Noun
@@ -75,6 +75,19 @@ def _name_alone(value: Any) -> Any:
 def _decided(value: Any) -> Any:
     """DeepLabCut's page writes the placeholder ``true/false`` where nothing was decided."""
     return True if value == "true/false" else value
+
+
+def _how_many(value: Any) -> Any:
+    """SuperGradients' ``average_best_models: true`` averages ten."""
+    return 10 * value if isinstance(value, bool) else value
+
+
+def _as_weights(value: Any) -> Any:
+    return {"from": value} if isinstance(value, str) else value
+
+
+def _as_average(value: Any) -> Any:
+    return {} if value is True else None if value is False else value
 
 
 Node = Annotated[dict[str, Any], BeforeValidator(as_node), Noun("a part", "parts")]
@@ -169,8 +182,31 @@ class SnapshotSettings(Section):
 
     max_snapshots: Positive = Field(default=5, description="regular snapshots kept; the best does not count")
     save_epochs: Positive = Field(default=25, description="epochs between regular snapshots")
+    save_epoch_list: list[Positive] = Field(
+        default=[], description="epochs that get a regular snapshot besides, which is never removed"
+    )
+    save_steps: Positive | None = Field(
+        default=None, description="steps after which the latest snapshot is saved, also within an epoch"
+    )
+    save_minutes: Length | None = Field(
+        default=30.0, description="minutes of an epoch that can be lost at most; null saves after epochs only"
+    )
     save_optimizer_state: bool = Field(
-        default=True, description="whether training can go on from them with the optimizer's state"
+        default=True,
+        description="whether snapshots other than the latest hold the optimizer's state, so that training "
+        "can go on from them exactly",
+    )
+    keep_best: Positive = Field(default=1, description="snapshots kept that were the best when they came")
+    average_best_models: Annotated[NotNegative, BeforeValidator(_how_many)] = Field(
+        default=0, description="best epochs that `snapshot-average.pt` averages; `true` means 10"
+    )
+
+
+class AverageSettings(Section):
+    """Moving average of the weights (EMA)."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.999, description="share of the average that a step leaves; smaller in the first steps"
     )
 
 
@@ -205,6 +241,14 @@ class RunnerSection(Section):
     clip_gradient: Length | None = Field(
         default=None, description="largest norm of the gradient; longer ones are shortened"
     )
+    batch_accumulate: Positive = Field(
+        default=1, description="batches whose gradients are averaged for one step of the optimizer"
+    )
+    ema: Annotated[AverageSettings | None, BeforeValidator(_as_average)] = Field(
+        default=None,
+        description="moving average of the weights, validated and used in their place; `true`, "
+        "or `{decay: 0.999}`",
+    )
     max_nonfinite_steps: NotNegative = Field(
         default=10, description="steps with a loss that is not finite before training stops"
     )
@@ -235,6 +279,40 @@ class DetectorSection(Section):
     resume_training_from: str | None = Field(
         default=None, description="snapshot of the detector to go on from"
     )
+
+
+# "from" is no name for an attribute in the body of a class.
+WeightsSection: type[Section] = create_model(  # type: ignore[call-overload]
+    "WeightsSection",
+    __base__=Section,
+    __doc__="Weights that a new training begins with.",
+    **{
+        "from": (
+            str | None,
+            Field(
+                default=None,
+                description="a snapshot, a file of SuperGradients, DeepLabCut or the original SKOOTS, a "
+                "plain state dict, or an https address",
+            ),
+        ),
+        "strict": (
+            bool | Literal["no_key_matching"],
+            Field(
+                default=True,
+                description="whether every tensor must be found; `no_key_matching` pairs other names "
+                "by order and shape, where that is unambiguous",
+            ),
+        ),
+        "parts": (
+            list[str],
+            Field(default=[], description="only these, e.g. `[backbone, neck, heads.vector]`"),
+        ),
+        "sha256": (
+            str | None,
+            Field(default=None, description="checksum that a download must have, or its beginning"),
+        ),
+    },
+)
 
 
 class InferenceSection(Section):
@@ -268,6 +346,9 @@ class Config(Section):
         default=[], description="one logger or a list; `learning_stats.csv` is always written"
     )
     resume_training_from: str | None = Field(default=None, description="snapshot to go on from")
+    weights: Annotated[WeightsSection, BeforeValidator(_as_weights)] = Field(  # type: ignore[valid-type]
+        default=WeightsSection(), description="what a new training begins with"
+    )
     detector: DetectorSection | None = Field(default=None, description="the first stage of a top-down model")
     inference: InferenceSection = Field(default=InferenceSection(), description="segmenting whole volumes")
     plugins: list[str] = Field(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -29,7 +29,7 @@ _BLOCK_TEXT = re.compile(r"[|>][-+0-9]*\s*(#.*)?$")
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[Resolvers] = {}  # none of YAML 1.1's
+    yaml_implicit_resolvers: Resolvers = {}  # noqa: RUF012 - as PyYAML types it; none of YAML 1.1's
 
 
 class _Dumper(yaml.SafeDumper):

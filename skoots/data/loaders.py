@@ -23,18 +23,19 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 1
+        self.length, self.seed, self.epoch, self.done = length, seed, 1, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch (counted from 1) the next iteration is."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Say which epoch (counted from 1) the next iteration is, and how many of its samples were used
+        before."""
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        return iter([(self.epoch, int(i)) for i in order])
+        return iter([(self.epoch, int(i)) for i in order[self.done :]])
 
 
 def train_loader(
@@ -73,6 +74,9 @@ def _start_method() -> str | None:
 
 
 def _one_thread(worker: int) -> None:
-    """Workers share the cores with the compute threads: one each. Ctrl-C is the training's to answer."""
+    """Workers share the cores with the compute threads: one each. Signals are the training's to answer, which
+    ends its workers by word; a terminal or a queue sends them to the whole group."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

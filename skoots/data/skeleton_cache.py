@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from skoots.errors import VolumeError
+from skoots.runtime import user_cache
 from skoots.skeletons import Skeletons, skeletonize
 from skoots.skeletons.skeletonize import Algorithm
 
@@ -152,6 +153,5 @@ def _is_writable(folder: Path) -> bool:
 
 def _cached(path: Path) -> Path:
     """A place for skeletons whose own folder is read-only."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = zlib.crc32(str(path.parent.resolve()).encode())
-    return root / "skoots" / f"{folder:08x}" / path.name
+    return user_cache() / f"{folder:08x}" / path.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,22 @@ class Logger(ABC):
 
     def image(self, name: str, picture: np.ndarray, epoch: int) -> None:  # noqa: B027 - optional
         """A picture, (H, W, 3) uint8."""
+
+    def history(self, rows: Sequence[Mapping[str, float]]) -> None:  # noqa: B027 - optional
+        """Called after ``start`` when a run goes on: what ``scalars`` was given for epochs 1 to
+        ``len(rows)``.
+
+        Whatever the logger holds about later epochs was abandoned.
+        """
+
+    def snapshot(self, path: Path, aliases: Sequence[str], epoch: int) -> None:  # noqa: B027 - optional
+        """A snapshot was saved and is whole on disk.
+
+        Args:
+            path: the file. It is never written to again, but its name may soon mean another snapshot.
+            aliases: what it is: ``latest``, ``best``, ``average``, or an epoch such as ``010``.
+            epoch: epochs completed.
+        """
 
     def close(self) -> None:  # noqa: B027 - optional
         """Called once at the end, also after an error."""

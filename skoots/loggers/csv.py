@@ -20,7 +20,8 @@ class CSVLogger(Logger):
     first appeared.
 
     Rows are appended; the file is rewritten, under a temporary name, only when a name is new or a row
-    changes. When a run goes on from epoch k, the rows after k are dropped, so that no epoch is there twice.
+    changes. When a run goes on from epoch k, the file becomes what it was after epoch k, so that no epoch is
+    there twice or missing, whatever a crash has left of it.
 
     Args:
         folder: the run folder.
@@ -34,6 +35,15 @@ class CSVLogger(Logger):
         self._began = False
         self._file_is_whole = False
         self._failed = False
+
+    def history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Keep the rows of a run that goes on for the first time that something is written."""
+        self._columns = list(dict.fromkeys(["epoch", *(name for row in rows for name in row)]))
+        self._rows = {
+            epoch: {"epoch": str(epoch), **{name: _text(value) for name, value in row.items()}}
+            for epoch, row in enumerate(rows, start=1)
+        }
+        self._began = True
 
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:
         """Add numbers to the row of an epoch."""

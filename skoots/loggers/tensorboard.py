@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,8 @@ log = logging.getLogger("skoots")
 class TensorBoardLogger(Logger):
     """Writes event files into the run folder; look at them with ``tensorboard --logdir RUN_FOLDER``.
 
-    When a run goes on from an earlier epoch, what the former event files say about later ones is hidden.
+    When a run goes on from an earlier epoch, what the former event files say about later ones is hidden; in a
+    new folder the curves begin at epoch 1 too.
 
     Args:
         folder: the run folder.
@@ -37,6 +38,13 @@ class TensorBoardLogger(Logger):
     def start(self, config: Mapping[str, object]) -> None:
         """Keep the config for the first event file."""
         self._config = config
+
+    def history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write what the folder lacks: all epochs in a new one, else the last, of which a crash may have lost
+        the points after its snapshot was saved."""
+        first = len(rows) if any(self.folder.glob("events.out.tfevents.*")) else 1
+        for epoch in range(first, len(rows) + 1):
+            self.scalars(rows[epoch - 1], epoch)
 
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:
         """One point on every curve."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,40 @@ import numpy as np
 
 from skoots.errors import ConfigError
 from skoots.loggers.base import LOGGERS, Logger
+from skoots.loggers.wandb_artifacts import (
+    RUN_RECORD,
+    SnapshotUploads,
+    in_one_line,
+    is_of_wandb,
+    write_json,
+)
 from skoots.registry import did_you_mean
 
 log = logging.getLogger("skoots")
 
+UPLOAD_SECONDS = 60.0
+"""How long the end of a training waits for uploads; as long again may W&B take to finish its run."""
+
 
 @LOGGERS.register
 class WandbLogger(Logger):
-    """Sends numbers and pictures to `Weights & Biases <https://docs.wandb.ai>`_, under the options of
-    DeepLabCut's logger.
+    """Sends numbers, pictures and snapshots to `Weights & Biases <https://docs.wandb.ai>`_, under the options
+    of DeepLabCut's and SuperGradients' loggers.
 
     The id of the W&B run is kept in ``wandb_run.json``, so that a run that goes on continues there too.
     Whatever W&B cannot do (no login, no network, no server) is said once, and training goes on.
+
+    Snapshots become versions of the artifact ``<run id>-snapshots`` under their aliases (``latest``,
+    ``best``, ``010``), the average one of ``<run id>-average``. What waits for the server lies in the run
+    folder, under ``.wandb_snapshots``, and is sent once it answers, in this process or when the run goes on.
+    With ``mode: offline`` it stays there for ``wandb sync``.
 
     Args:
         project_name: name of the W&B project.
         run_name: name of the W&B run; None takes the name of the run folder.
         image_log_interval: pictures every so many epochs; None sends none.
         folder: the run folder, where W&B keeps its files.
+        save_checkpoints_remote: whether snapshots are sent.
         **init: handed to ``wandb.init`` as they are, e.g. ``tags``, ``entity``, ``mode``.
 
     Raises:
@@ -44,6 +59,7 @@ class WandbLogger(Logger):
         run_name: str | None = None,
         image_log_interval: int | None = None,
         folder: Path | str = ".",
+        save_checkpoints_remote: bool = False,
         **init: Any,
     ) -> None:
         self.folder = Path(folder)
@@ -54,6 +70,7 @@ class WandbLogger(Logger):
         self._run: Any = None
         self._config: Mapping[str, object] = {}
         self._failed = False
+        self._uploads = SnapshotUploads(self.folder) if save_checkpoints_remote else None
         if image_log_interval is not None and image_log_interval < 1:
             raise ConfigError(
                 "WandbLogger: image_log_interval counts epochs; give 1 or more, or leave it out."
@@ -65,27 +82,49 @@ class WandbLogger(Logger):
         self._config = config
         self._attempt(lambda run: None)
 
+    def history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Send the epochs that W&B does not have; what it has cannot be changed there."""
+        for epoch, values in enumerate(rows, start=1):
+            self.scalars(values, epoch)
+
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:
         """One point on every curve, at step ``epoch``."""
-        self._attempt(lambda run: run.log(dict(values), step=epoch))
+        self._log(lambda: dict(values), epoch)
 
     def image(self, name: str, picture: np.ndarray, epoch: int) -> None:
         """A picture, (H, W, 3) uint8, in the epochs of ``image_log_interval``."""
         if self.image_log_interval is None or epoch % self.image_log_interval:
             return
 
-        def send(run: Any) -> None:
+        def content() -> dict[str, Any]:
             import wandb
 
-            run.log({name: wandb.Image(picture)}, step=epoch)
+            return {name: wandb.Image(picture)}
 
-        self._attempt(send)
+        self._log(content, epoch)
+
+    def snapshot(self, path: Path, aliases: Sequence[str], epoch: int) -> None:
+        """Send a snapshot, beside the training; once W&B has failed, keep it for the next time."""
+        if self._uploads is not None:
+            self._uploads.add(path, aliases, epoch)
 
     def close(self) -> None:
-        """Finish the W&B run."""
+        """Send what is still waiting, as far as the server takes it, and finish the W&B run."""
+        if self._uploads is not None:
+            self._uploads.finish(UPLOAD_SECONDS)
         if self._run is not None:
             self._attempt(lambda run: run.finish())
             self._run = None
+        if self._uploads is not None:
+            self._uploads.close()
+
+    def _log(self, content: Callable[[], dict[str, Any]], epoch: int) -> None:
+        def send(run: Any) -> None:
+            # W&B refuses, each time with a warning, what lies before the steps that it has of a resumed run.
+            if epoch >= run.starting_step:
+                run.log(content(), step=epoch)
+
+        self._attempt(send)
 
     def _attempt(self, action: Callable[[Any], None]) -> None:
         if self._failed:
@@ -95,14 +134,13 @@ class WandbLogger(Logger):
                 self._run = self._open()
             action(self._run)
         except Exception as error:
-            if not _is_of_wandb(error):
+            if not is_of_wandb(error):
                 raise
             self._give_up(error)
 
     def _give_up(self, error: BaseException) -> None:
         self._failed = True
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        log.warning("Weights & Biases does not work (%s); training goes on without it.", why)
+        log.warning("Weights & Biases does not work (%s); training goes on without it.", in_one_line(error))
 
     def _open(self) -> Any:
         import wandb
@@ -114,19 +152,24 @@ class WandbLogger(Logger):
             "config": dict(self._config),
             **self._init,
         }
-        record = self.folder / "wandb_run.json"
+        record = self.folder / RUN_RECORD
         if "id" not in arguments and record.exists():
-            arguments = {
-                "resume": "allow",
-                **arguments,
-                "id": json.loads(record.read_text(encoding="utf-8"))["id"],
-            }
+            known = json.loads(record.read_text(encoding="utf-8"))
+            arguments = {"resume": "allow", **arguments, **{key: known[key] for key in known if known[key]}}
+        if self._uploads is not None:
+            arguments["settings"] = _with_bounded_finish(arguments.get("settings"), wandb.Settings)
         run = wandb.init(**arguments)
-        text = json.dumps({"id": run.id, "project": run.project, "entity": run.entity}, indent=2)
-        temporary = record.with_name(f".{record.name}.{os.getpid()}.tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, record)
+        write_json(record, {"id": run.id, "project": run.project, "entity": run.entity})
+        self._open_uploads(run)
         return run
+
+    def _open_uploads(self, run: Any) -> None:
+        if self._uploads is None:
+            return
+        if run.disabled:
+            self._uploads = None
+        else:
+            self._uploads.open(run)
 
     @staticmethod
     def _check_arguments(init: Mapping[str, Any]) -> None:
@@ -147,7 +190,9 @@ class WandbLogger(Logger):
                 )
 
 
-def _is_of_wandb(error: Exception) -> bool:
-    """Whether W&B cannot do something; many of its exceptions have no base class in common."""
-    common = isinstance(error, (ImportError, OSError, RuntimeError, ValueError, TypeError))
-    return common or type(error).__module__.partition(".")[0] == "wandb"
+def _with_bounded_finish(settings: Any, known: Any) -> Any:
+    """W&B's settings, in which the end of a run does not wait for a dead server for ever."""
+    is_ours_to_add = settings is None or isinstance(settings, dict)
+    if not is_ours_to_add or "finish_timeout" not in getattr(known, "model_fields", ()):
+        return settings
+    return {"finish_timeout": UPLOAD_SECONDS, **(settings or {})}

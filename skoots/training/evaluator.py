@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -23,10 +23,17 @@ class Evaluator:
         loader: batches of windows.
         decoding: how maps become instances.
         device: where the model lies.
+        heed: called after every window; raises if the training is to stop.
     """
 
-    def __init__(self, loader: Iterable[Batch], decoding: Decoding, device: torch.device) -> None:
-        self.loader, self.decoding, self.device = loader, decoding, device
+    def __init__(
+        self,
+        loader: Iterable[Batch],
+        decoding: Decoding,
+        device: torch.device,
+        heed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.loader, self.decoding, self.device, self.heed = loader, decoding, device, heed
 
     @torch.no_grad()
     def __call__(self, model: SegmentationModel, epoch: int) -> dict[str, float]:
@@ -47,6 +54,7 @@ class Evaluator:
                 sums[name] = sums.get(name, 0.0) + float(value) * size
             voxels += size
             overlaps += self._overlaps(model, outputs, batch)
+            self.heed()
         metrics = {name: value / voxels for name, value in sums.items()}
         if overlaps:
             scores = score(stack(overlaps))

@@ -4,8 +4,11 @@ fit_start
     epoch_start
         step_end            after every step
     epoch_end               with all that was measured
-fit_end                     also after an error or Ctrl-C
-"""
+    saved                   a snapshot is whole on disk: soon after it was begun, perhaps in the next epoch
+fit_end                     also after an error or a signal
+
+An observer that remembers something (an early stop its patience) gives it to the snapshot with ``state`` and
+gets it back with ``load_state``."""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from skoots.loggers.base import Logger
+from skoots.snapshots import Saved, aliases_of
 
 if TYPE_CHECKING:
     from skoots.training.runner import TrainingRunner
@@ -35,7 +39,16 @@ class Observer:
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None: ...
 
+    def saved(self, runner: TrainingRunner, saved: Saved) -> None: ...
+
     def fit_end(self, runner: TrainingRunner) -> None: ...
+
+    def state(self) -> dict[str, Any]:
+        """What has to be remembered when the run goes on, as tensors and plain values."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Remember what ``state`` gave."""
 
 
 class LoggerObserver(Observer):
@@ -52,10 +65,17 @@ class LoggerObserver(Observer):
     def fit_start(self, runner: TrainingRunner) -> None:
         for logger in self.loggers:
             logger.start(self.config)
+            if runner.history:
+                logger.history(runner.history)
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
         for logger in self.loggers:
             logger.scalars(measured, epoch)
+
+    def saved(self, runner: TrainingRunner, saved: Saved) -> None:
+        aliases = [alias for path in saved.files for alias in aliases_of(path)]
+        for logger in self.loggers:
+            logger.snapshot(saved.files[0], aliases, saved.epoch)
 
     def fit_end(self, runner: TrainingRunner) -> None:
         for logger in self.loggers:
@@ -79,7 +99,7 @@ class ProgressObserver(Observer):
             steps = len(runner.loader)
             self.bar = tqdm(
                 total=runner.epochs * steps,
-                initial=runner.epoch * steps,
+                initial=runner.epoch * steps + runner.progress.batches,
                 unit="step",
                 desc="train",
                 dynamic_ncols=True,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +19,13 @@ from skoots.errors import SkootsError, SnapshotError
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.registry import Registry
 from skoots.samples import Batch
-from skoots.snapshots import SnapshotManager
+from skoots.snapshots import Saved, SnapshotManager, admit
+from skoots.training.averaging import ExponentialAverage, refresh_statistics
+from skoots.training.epoch_progress import EpochProgress
 from skoots.training.observers import Observer
-from skoots.training.optimizers import load_optimizer_state, optimizer_state
-from skoots.training.schedules import load_scheduler_state, replay, scheduler_state, step_scheduler
+from skoots.training.schedules import step_scheduler
+from skoots.training.state import described_state, load_training_state, training_state
+from skoots.training.stopping import Stopped, StopSignals
 
 log = logging.getLogger("skoots")
 Evaluate = Callable[[SegmentationModel, int], dict[str, float]]
@@ -36,14 +40,23 @@ class FitResult:
         best_epoch: epoch of the best key metric, None if nothing was validated.
         best_value: the key metric then.
         metrics: what was measured last.
-        interrupted: stopped by Ctrl-C.
-    """
+        stopped_by: number of the signal that ended it early, None if it came to its end.
+        failed_saves: saves that did not succeed.
+        average: what is known of the average of the best epochs: ``count``, ``epochs``, ``value``; None
+            without one."""
 
     epochs: int
     best_epoch: int | None
     best_value: float | None
     metrics: dict[str, float] = field(default_factory=dict)
-    interrupted: bool = False
+    stopped_by: int | None = None
+    failed_saves: int = 0
+    average: dict[str, Any] | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended early."""
+        return self.stopped_by is not None
 
 
 class TrainingRunner:
@@ -52,8 +65,8 @@ class TrainingRunner:
     Args:
         model: on its device.
         optimizer: of its parameters.
-        loader: batches, its sampler told of each epoch.
-        snapshots: saves the state after every epoch.
+        loader: batches, its sampler told of each epoch and how far it is.
+        snapshots: saves the state after every epoch, and within long ones.
         device: where the model lies.
         epochs: the last epoch; a resumed run goes on up to it.
         key_metric: what decides which snapshot is best, e.g. ``test.F1``.
@@ -63,7 +76,10 @@ class TrainingRunner:
         evaluate: gives the ``test.*`` metrics of a model; None if there is no validation data.
         observers: watch the loop, see ``observers.py``.
         clip_gradient: longest gradient; None leaves it alone.
+        accumulate: batches whose gradients are averaged for one step of the optimizer.
+        ema: moving average of the weights, validated in their place; None keeps none.
         max_nonfinite_steps: steps with a loss that is no number before training stops.
+        stop: signals that end the training.
         config: the resolved config, saved in every snapshot.
         facts: plain values that inference needs besides, saved in every snapshot.
         provenance: what made the snapshots: versions and platform.
@@ -85,7 +101,10 @@ class TrainingRunner:
         evaluate: Evaluate | None = None,
         observers: Sequence[Observer] = (),
         clip_gradient: float | None = None,
+        accumulate: int = 1,
+        ema: ExponentialAverage | None = None,
         max_nonfinite_steps: int = 10,
+        stop: StopSignals | None = None,
         config: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
@@ -94,7 +113,8 @@ class TrainingRunner:
         self.device, self.epochs, self.eval_interval = device, epochs, eval_interval
         self.key_metric, self.key_metric_asc = key_metric, key_metric_asc
         self.scheduler, self.evaluate, self.observers = scheduler, evaluate, list(observers)
-        self.clip_gradient, self.max_nonfinite_steps = clip_gradient, max_nonfinite_steps
+        self.clip_gradient, self.accumulate, self.ema = clip_gradient, accumulate, ema
+        self.max_nonfinite_steps, self.stop = max_nonfinite_steps, stop or StopSignals()
         self.config, self.facts, self.provenance = (
             dict(config or {}),
             dict(facts or {}),
@@ -102,100 +122,148 @@ class TrainingRunner:
         )
         self.epoch = 0
         self.step = 0
+        self.progress = EpochProgress()
         self.nonfinite_steps = 0
         self.best: dict[str, Any] | None = None
+        self.pool: list[dict[str, Any]] = []
         self.history: list[dict[str, float]] = []
-        self.saved_epoch: int | None = None
+        self.average: dict[str, Any] | None = None
+        self.failed_saves = 0
+        self._reserve_memory = True
+        self._saved: tuple[int, int] | None = None  # epochs completed and batches in the next one, on disk
+        self._before_save: tuple[dict[str, Any] | None, list[dict[str, Any]]] = (None, [])
 
     @property
     def learning_rate(self) -> float:
         """Of the first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def used_model(self) -> SegmentationModel:
+        """The one to validate and to segment with: the moving average if there is one."""
+        return self.model if self.ema is None else self.ema.model
+
     # The loop --------------------------------------------------------------------------------------------
 
     def fit(self) -> FitResult:
-        """Train from the epoch reached so far to the last one.
+        """Train from the point reached so far to the last epoch.
 
         Returns:
-            How it ended; Ctrl-C ends it in good order.
+            How it ended; a signal ends it in good order, after the running step.
 
         Raises:
-            SkootsError: too many steps without a finite loss, or a snapshot could not be written.
+            SkootsError: too many steps without a finite loss.
         """
-        interrupted, began = False, self.epoch
-        try:
-            for observer in self.observers:
-                observer.fit_start(self)
-            while self.epoch < self.epochs:
-                self._one_epoch(self.epoch + 1)
-        except KeyboardInterrupt:
-            interrupted = True
-            self._save_what_is_not_saved(began)
-        finally:
-            for observer in self.observers:
-                observer.fit_end(self)
+        stopped_by = None
+        with self.stop.listening():
+            try:
+                for observer in self.observers:
+                    observer.fit_start(self)
+                while self.epoch < self.epochs:
+                    self._one_epoch(self.epoch + 1)
+                self._finish()
+            except Stopped as stop:
+                stopped_by = stop.signum
+                self._save_what_is_not_saved()
+            except KeyboardInterrupt:  # where no signals can be listened for, such as in a thread
+                stopped_by = int(signal.SIGINT)
+                if self._saved is None or self._saved[0] < self.epoch:  # a step may be half done: better none
+                    self._save_what_is_not_saved()
+            finally:
+                self._settle()
+                self.snapshots.close()
+                for observer in self.observers:
+                    observer.fit_end(self)
         best = self.best or {"epoch": None, "value": None}
         last = self.history[-1] if self.history else {}
-        return FitResult(self.epoch, best["epoch"], best["value"], last, interrupted)
+        return FitResult(
+            self.epoch, best["epoch"], best["value"], last, stopped_by, self.failed_saves, self.average
+        )
 
     def _one_epoch(self, epoch: int) -> None:
         measured = {"lr": self.learning_rate, **self._train_epoch(epoch)}
         if self.evaluate is not None and (epoch % self.eval_interval == 0 or epoch == self.epochs):
-            measured |= self.evaluate(self.model, epoch)
+            measured |= self.evaluate(self.used_model, epoch)
         if self.scheduler is not None:
             step_scheduler(self.scheduler, measured.get(self.key_metric))
-        is_best = self._is_best(measured.get(self.key_metric))
-        if is_best:
-            self.best = {"epoch": epoch, "value": measured[self.key_metric], "metric": self.key_metric}
+        self._settle()  # only now is it certain which epochs are on disk, so that the best can be told
+        is_best = self._judge(epoch, measured.get(self.key_metric))
         self.history.append(measured)
-        self.epoch = epoch
+        self.epoch, self.progress = epoch, EpochProgress()
         self._save(is_best)
         for observer in self.observers:
             observer.epoch_end(self, epoch, measured)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the loader; returns the mean losses as ``train.loss`` and ``train.loss.HEAD``."""
+        """What is left of one pass over the loader; returns the mean losses as ``train.loss`` and
+        ``train.loss.HEAD``."""
         self.model.train()
-        self.loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        self.loader.sampler.set_epoch(epoch, self.progress.samples)  # type: ignore[attr-defined]
         for observer in self.observers:
             observer.epoch_start(self, epoch)
-        sums: dict[str, Tensor] = {}
-        counted = 0
-        for batch in self.loader:
-            losses = self._train_step(batch.to(self.device, non_blocking=True), epoch)
-            if losses is None:
-                continue
-            counted += 1
-            for name, value in losses.items():
-                sums[name] = sums[name] + value if name in sums else value
-            for observer in self.observers:
-                observer.step_end(self, losses)
-        means = {name: float(value) / counted for name, value in sums.items()} or {"loss": math.nan}
+        if self.progress.batches < len(self.loader):  # all are used if it was stopped in validation
+            for batch in self.loader:
+                self._one_batch(batch, epoch)
         return {
-            "train.loss" if name == "loss" else f"train.loss.{name}": value for name, value in means.items()
+            "train.loss" if name == "loss" else f"train.loss.{name}": value
+            for name, value in self.progress.means().items()
         } | {"nonfinite_steps": float(self.nonfinite_steps)}
 
+    def _one_batch(self, batch: Batch, epoch: int) -> None:
+        before = self.step
+        losses = self._train_step(batch.to(self.device, non_blocking=True), epoch)
+        self.progress.add(len(batch.origins), losses)
+        if losses is not None:
+            for observer in self.observers:
+                observer.step_end(self, losses)
+        if self._reserve_memory:
+            self._reserve_memory = False
+            self.snapshots.reserve(self.state())
+        self._settle(wait=False)
+        if self.step > before and self.snapshots.is_due_within(self.step):
+            self._save(within=True)
+        self.stop.heed()
+
     def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
-        """Forward, loss, backward, update; None if loss or gradient was no number: the step is left out."""
+        """Forward, loss, backward, and an update if enough batches are accumulated; None if loss or gradient
+        was no number: the batch, or the update, is left out."""
+        begins, ends, size = self.accumulation()
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         total, parts = self.model.loss(self.model(batch.images), self.model.targets(batch), batch, epoch)
+        if begins:
+            self.optimizer.zero_grad(set_to_none=True)
         finite = bool(torch.isfinite(total))
         if finite and total.requires_grad:
-            self.optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            longest = math.inf if self.clip_gradient is None else self.clip_gradient
-            finite = bool(torch.isfinite(nn.utils.clip_grad_norm_(self.model.parameters(), longest)))
+            (total / size).backward()
+        if ends and (finite or size > 1):
+            finite = self._update() and finite
         if not finite:
             # batch norms have taken in what made the loss infinite, and would never forget a NaN
             for buffer, before in zip(self.model.buffers(), buffers):
                 buffer.copy_(before)
             self._count_nonfinite(parts, batch)
             return None
-        if total.requires_grad:
-            self.optimizer.step()
-        self.step += 1
         return {"loss": total.detach(), **{name: value.detach() for name, value in parts.items()}}
+
+    def accumulation(self) -> tuple[bool, bool, int]:
+        """Whether the batch begins and ends a group for one update, and how many batches the group has: an
+        epoch's last group may be smaller."""
+        done, total = self.progress.batches, len(self.loader)
+        size = min(self.accumulate, total - done + done % self.accumulate)
+        place = done % self.accumulate
+        return place == 0, place + 1 == size, size
+
+    def _update(self) -> bool:
+        """One step of the optimizer, unless the gradient is no number."""
+        longest = math.inf if self.clip_gradient is None else self.clip_gradient
+        if not bool(torch.isfinite(nn.utils.clip_grad_norm_(self.model.parameters(), longest))):
+            return False
+        self.snapshots.wait_for_copy()
+        self.optimizer.step()
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model)
+        return True
 
     def _count_nonfinite(self, parts: Mapping[str, Tensor], batch: Batch) -> None:
         self.nonfinite_steps += 1
@@ -215,36 +283,72 @@ class TrainingRunner:
                 f"the snapshots of earlier epochs are in {self.snapshots.folder}."
             )
 
-    def _is_best(self, value: float | None) -> bool:
-        if value is None or math.isnan(value):
+    # Best and average ------------------------------------------------------------------------------------
+
+    def _judge(self, epoch: int, value: float | None) -> bool:
+        """Whether an epoch is the best so far, and whether it is among those that will be averaged."""
+        self._before_save = self.best, self.pool
+        self.pool = admit(self.pool, epoch, value, self.snapshots.average_best_models, self.key_metric_asc)
+        if value is None or not math.isfinite(value):
             return False
-        if self.best is None:
-            return True
-        return value > self.best["value"] if self.key_metric_asc else value < self.best["value"]
+        if self.best is not None:
+            better = value > self.best["value"] if self.key_metric_asc else value < self.best["value"]
+            if not better:
+                return False
+        self.best = {"epoch": epoch, "value": value, "metric": self.key_metric}
+        return True
+
+    def _finish(self) -> None:
+        """After the last epoch: a last save that failed is tried once more, and the average is made."""
+        self._settle()
+        if self._saved != (self.epoch, 0) and self.failed_saves:
+            self._save(self._judge(self.epoch, self.history[-1].get(self.key_metric)))
+            self._settle()
+        if self.pool:
+            try:
+                self._save_average()
+            except SnapshotError as error:
+                self.failed_saves += 1
+                log.error("The average of the best epochs was not made: %s", error)
+
+    def _save_average(self) -> None:
+        """``snapshot-average.pt``: its statistics measured, validated like any epoch; the model stays as it
+        was."""
+        weights, members = self.snapshots.average(self.pool)
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        try:
+            self.model.load_state_dict(weights)
+            self.loader.sampler.set_epoch(self.epoch + 1)  # type: ignore[attr-defined]
+            refreshed = refresh_statistics(self.model, self._until_stopped(), self.device)
+            measured = {} if self.evaluate is None else self.evaluate(self.model, self.epoch)
+            self.average = {
+                "count": len(members),
+                "epochs": [member["epoch"] for member in members],
+                "value": measured.get(self.key_metric),
+                "statistics": refreshed,
+            }
+            state = {
+                **described_state(self, measured),
+                "net": self.model.state_dict(),
+                "averaging": self.average,
+            }
+            self._announce(self.snapshots.save_average(state))
+        finally:
+            self.model.load_state_dict(before)
+        log.info(
+            "The average of epochs %s: %s %s.", self.average["epochs"], self.key_metric, self.average["value"]
+        )
+
+    def _until_stopped(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            self.stop.heed()
+            yield batch
 
     # Snapshots -------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on, under the keys of a snapshot."""
-        measured = self.history[-1] if self.history else {}
-        state = {
-            "net": self.model.state_dict(),
-            "acc": measured.get(self.key_metric),
-            "epoch": self.epoch,
-            "step": self.step,
-            "optimizer_state_dict": optimizer_state(self.optimizer),
-            "rng": _random_state(),
-            "best": self.best,
-            "metrics": measured,
-            "history": self.history,
-            "nonfinite_steps": self.nonfinite_steps,
-            "cfg": self.config,
-            "facts": self.facts,
-            "provenance": self.provenance,
-        }
-        if self.scheduler is not None:
-            state["torch_scheduler_state_dict"] = scheduler_state(self.scheduler)
-        return state
+        return training_state(self)
 
     def load_state(self, state: Mapping[str, Any], load_scheduler: bool = True) -> None:
         """Go on from a snapshot.
@@ -257,53 +361,37 @@ class TrainingRunner:
         Raises:
             SnapshotError: it is the state of another model, optimizer or scheduler.
         """
-        try:
-            self.model.load_state_dict(state["net"])
-        except RuntimeError as error:
-            raise SnapshotError(
-                f"The snapshot does not fit the model of this config: {error} Resume with the config of "
-                f"its own run."
-            ) from error
-        self.epoch, self.step = state["epoch"], state.get("step", 0)
-        self.best, self.history = state.get("best"), list(state.get("history", []))
-        if self.best is not None and self.best["metric"] != self.key_metric:
-            self.best = None  # values of two metrics cannot be compared
-        self.nonfinite_steps = state.get("nonfinite_steps", 0)
-        take_up = load_scheduler and "torch_scheduler_state_dict" in state
-        if "optimizer_state_dict" in state:
-            options = take_up or (load_scheduler and self.scheduler is None)
-            load_optimizer_state(self.optimizer, state["optimizer_state_dict"], options)
-        if self.scheduler is not None:
-            if take_up:
-                load_scheduler_state(self.scheduler, state["torch_scheduler_state_dict"])
-            else:
-                replay(self.scheduler, self.epoch, [epoch.get(self.key_metric) for epoch in self.history])
-        _set_random_state(state.get("rng", {}))
+        load_training_state(self, state, load_scheduler)
 
-    def _save(self, is_best: bool) -> None:
-        self.snapshots.save(self.state(), self.epoch, is_best, last=self.epoch == self.epochs)
-        self.saved_epoch = self.epoch
+    def _save(self, is_best: bool = False, within: bool = False) -> None:
+        """Begin to save; what became of the save before is taken note of first."""
+        self._settle()
+        last = self.epoch == self.epochs
+        self.snapshots.begin(self.state(), self.epoch, is_best, last, within)
 
-    def _save_what_is_not_saved(self, began: int) -> None:
-        """After Ctrl-C: the last complete epoch is on disk already, unless there was none or its saving was
-        cut off."""
-        if self.saved_epoch != self.epoch:
-            self._save(self.epoch > began and self.best is not None and self.best["epoch"] == self.epoch)
+    def _settle(self, wait: bool = True) -> None:
+        """Take note of what became of the save that was begun last."""
+        saved = self.snapshots.settle(wait)
+        if saved is not None:
+            self._announce(saved)
 
+    def _announce(self, saved: Saved) -> None:
+        if saved.error is not None:
+            self.failed_saves += 1
+            log.error("%s Training goes on.", saved.error)
+            if not saved.within:  # what is not on disk is neither best nor averaged
+                self.best, self.pool = self._before_save
+            return
+        self._saved = saved.epoch, saved.batches
+        for observer in self.observers:
+            observer.saved(self, saved)
 
-def _random_state() -> dict[str, Any]:
-    """Of torch's generators; windows are drawn from (seed, epoch, index) and need no state."""
-    state: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    if "torch" in state:
-        torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    def _save_what_is_not_saved(self) -> None:
+        self._settle()
+        if self._saved != (self.epoch, self.progress.batches):
+            within = self.progress.batches > 0 or self.epoch == 0
+            is_best = self.best is not None and self.best["epoch"] == self.epoch
+            self._save(is_best and not within, within)
 
 
 RUNNERS: Registry[TrainingRunner] = Registry("runner", TrainingRunner)

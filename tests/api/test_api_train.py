@@ -218,7 +218,10 @@ def test_nothing_left_to_do_is_said(trained: TrainingOutcome, make_config: Make,
         **make_config(data={"voxel_size": [2.0, 1.0, 1.0]}),
         "resume_training_from": str(trained.run_folder),
     }
-    with pytest.raises(ConfigError, match=r"train_settings\.epochs is 2, so nothing is left to do"):
+    with pytest.raises(
+        ConfigError,
+        match=r"train_settings\.epochs: is 2 and .*pt is at epoch 8: nothing is left to do\. Raise it",
+    ):
         train(config, runs=tmp_path, progress=False)
     with pytest.raises(SnapshotError, match="does not fit the model of this config"):
         config["model"] = {"backbone": {"type": "UNet", "channels": [4, 9]}}

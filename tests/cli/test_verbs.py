@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,7 +141,9 @@ def test_train_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture
     words = ["train", "mito.yaml", "a.b=1", "c=x", "--plugin", "./p.py", "--plugin", "q", "--device", "cpu"]
     assert main(words) == 0
     assert asked.pop("positional") == (Path("mito.yaml"), ["a.b=1", "c=x"])
-    assert asked == {"plugins": ["./p.py", "q"], "runs": Path("runs"), "device": "cpu", "progress": False}
+    assert asked == {
+        "plugins": ["./p.py", "q"], "runs": Path("runs"), "device": "cpu", "progress": False, "resume": None
+    }  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Trained 5 epochs in 3 min 20 s; the best was epoch 4."
     assert "On the validation data, which chose the snapshot (cell9):" in lines
@@ -176,29 +181,73 @@ def test_train_without_any_scores(stand_in: StandIn, capsys: pytest.CaptureFixtu
     assert text.startswith("Trained 1 epoch in 3 min 20 s.\n\nRun folder")
 
 
-def test_an_interrupted_training_says_how_to_go_on(
-    stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "overrides", "resume"),
+    [
+        (["mito.yaml", "--resume"], (), "latest"),
+        (["mito.yaml", "--resume", "--quiet"], (), "latest"),
+        (["mito.yaml", "--resume", "a.b=1", "c=2"], ["a.b=1", "c=2"], "latest"),
+        (["--resume", "mito.yaml", "a.b=1"], ["a.b=1"], "latest"),
+        (["mito.yaml", "--resume", "RUN_1"], (), "RUN_1"),
+        (["--resume=runs/mito:best", "mito.yaml"], (), "runs/mito:best"),
+    ],
+)
+def test_resume_may_stand_without_a_value(
+    words: list[str], overrides: Sequence[str], resume: str, stand_in: StandIn
 ) -> None:
-    stand_in("train", changed(OUTCOME, interrupted=True, epochs=3))
-    words = [
-        "train",
-        "mito.yaml",
-        "a=[1, 2]",
-        "resume_training_from=old.pt",
-        "--runs",
-        "elsewhere",
-        "--plugin",
-        "p",
-    ]
-    assert main(words) == 130
+    asked = stand_in("train", OUTCOME)
+    assert main(["train", *words]) == 0
+    assert asked["positional"] == (Path("mito.yaml"), overrides) and asked["resume"] == resume
+
+
+@pytest.mark.parametrize(("number", "name"), [(2, "Ctrl-C"), (15, "SIGTERM")])
+def test_a_training_that_a_signal_ended_says_how_to_go_on(
+    number: int, name: str, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("train", changed(OUTCOME, stopped_by=number, epochs=3))
+    words = ["train", "mito.yaml", "a=[1, 2]", "--runs", "elsewhere", "--plugin", "p", "--device", "cpu"]
+    assert main(words) == 128 + number
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        "skoots: stopped by Ctrl-C after 3 epochs; latest snapshot runs/mito/RUN_1/snapshot-latest.pt; "
-        "go on with: skoots train mito.yaml 'a=[1, 2]' "
-        "resume_training_from=runs/mito/RUN_1/snapshot-latest.pt "
-        "--plugin p --runs elsewhere\n"
+        f"skoots: stopped by {name} after 3 epochs; latest snapshot runs/mito/RUN_1/snapshot-latest.pt; "
+        "go on with: skoots resume runs/mito/RUN_1 --plugin p --device cpu\n"
     )
+
+
+def test_snapshots_that_could_not_be_written_show_in_the_exit_status(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("train", changed(OUTCOME, failed_saves=2))
+    assert main(["train", "mito.yaml"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Trained 5 epochs")
+    assert captured.err == ("skoots: 2 snapshots could not be written; runs/mito/RUN_1/train.log says why.\n")
+
+
+def test_sigterm_ends_any_verb_with_its_status(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    def terminated() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    stand_in("segment", terminated)
+    assert main(["segment", "v.tif", "-s", "x.pt"]) == 143
+    assert capsys.readouterr().err == "skoots: stopped by SIGTERM.\n"
+
+
+# resume -----------------------------------------------------------------------------------------------------
+
+
+def test_resume_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = stand_in("resume", OUTCOME)
+    assert main(["resume", "runs/mito:RUN_1", "train_settings.epochs=9", "--plugin", "p"]) == 0
+    assert asked == {
+        "positional": ("runs/mito:RUN_1", ["train_settings.epochs=9"]),
+        "plugins": ["p"],
+        "device": None,
+        "progress": False,
+    }
+    assert "Best snapshot" in capsys.readouterr().out
 
 
 # segment ----------------------------------------------------------------------------------------------------
@@ -227,6 +276,7 @@ def test_segment_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixtu
         "voxel_size": (0.5, 0.1, 0.1),
         "tile": (8, 16, 16),
         "decoding": {"min_size": 50, "reach": 2.5},
+        "weights": "auto",
         "plugins": (),
         "progress": False,
     }
@@ -447,7 +497,28 @@ def test_demo_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[
     assert lines[-1] == "Next: skoots segment VOLUME --snapshot runs/mito/RUN_1"
 
 
-@pytest.mark.parametrize("verb", ["train", "segment", "evaluate", "skeletonize", "check", "list", "demo"])
+VERBS = [
+    "train",
+    "resume",
+    "segment",
+    "evaluate",
+    "inspect",
+    "publish",
+    "skeletonize",
+    "check",
+    "list",
+    "demo",
+]
+
+
+def called(words: Sequence[str]) -> str:
+    """The function of the api that a command calls."""
+    if words[0] == "evaluate" and "--snapshot" in words:
+        return "evaluate_snapshot"
+    return "compare" if "--against" in words else words[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_examples_that_parse(
     verb: str, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -461,7 +532,7 @@ def test_every_verb_has_examples_that_parse(
     if verb == "list":
         return
     for example in examples:
-        stand_in(verb, SkootsError("reached."))
         words = shlex.split(example.split(" > ")[0])[1:]
+        stand_in(called(words), SkootsError("reached."))
         assert main(words) == 2
         assert capsys.readouterr().err == "skoots: reached.\n"

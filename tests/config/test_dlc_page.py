@@ -81,9 +81,8 @@ def test_overview(tmp_path: Path) -> None:
 def test_runner(tmp_path: Path) -> None:
     runner = load("runner", tmp_path, PoseTrainingRunner="TrainingRunner").runner
     assert (runner.key_metric, runner.key_metric_asc, runner.eval_interval) == ("test.mAP", True, 1)
-    assert runner.snapshots.model_dump() == {
-        "max_snapshots": 5, "save_epochs": 25, "save_optimizer_state": False,
-    }  # fmt: skip
+    snapshots = runner.snapshots
+    assert (snapshots.max_snapshots, snapshots.save_epochs, snapshots.save_optimizer_state) == (5, 25, False)
     assert runner.gpus == [0, 1]
     assert runner.load_scheduler_state_dict is True  # the page's "true/false" decides nothing
     assert runner.optimizer == {"type": "AdamW", "params": {"lr": 1e-3}} and runner.scheduler is None

@@ -19,6 +19,7 @@ from skoots.loggers.wandb import WandbLogger
 
 
 class FakeRun:
+    starting_step = 0
     project, entity = "skoots", "me"
 
     def __init__(self, id: str) -> None:

@@ -24,6 +24,7 @@ from skoots.models.heads.skeleton import SkeletonHead
 from skoots.models.heads.vector import VectorHead
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.snapshots import SnapshotManager
+from skoots.training.averaging import ExponentialAverage
 from skoots.training.observers import LoggerObserver
 from skoots.training.optimizers import build_optimizer
 from skoots.training.runner import TrainingRunner
@@ -79,14 +80,18 @@ def make_runner(volumes: dict[int, LabelledVolume], tmp_path: Path) -> Callable[
         schedule = changes.pop("scheduler", None)
         ascending = changes.pop("key_metric_asc", False)
         scheduler = None if schedule is None else build_scheduler(schedule, optimizer, ascending)
-        dataset = CropDataset([(volumes[dims], 4)], CROPS[dims], default_augmentations(), seed=5)
+        samples = changes.pop("samples", 4)
+        dataset = CropDataset([(volumes[dims], samples)], CROPS[dims], default_augmentations(), seed=5)
         observers = [*changes.pop("observers", ()), LoggerObserver([CSVLogger(root)], {})]
         snapshots = SnapshotManager(root, **changes.pop("snapshots", {}))
+        workers, decay = changes.pop("workers", 0), changes.pop("ema", None)
+        if decay is not None:
+            changes["ema"] = ExponentialAverage(model, decay)
         settings = {"epochs": 2, "key_metric": "test.loss", "eval_interval": 1, **changes}
         return TrainingRunner(
             model,
             optimizer,
-            train_loader(dataset, 2, seed=5),
+            train_loader(dataset, 2, seed=5, workers=workers),
             snapshots,
             device=torch.device("cpu"),
             key_metric_asc=ascending,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader
 from skoots.errors import SkootsError, SnapshotError
 from skoots.instances import Decoding
+from skoots.loggers.base import Logger
 from skoots.samples import Batch
-from skoots.snapshots import find_snapshot, read_newest, read_snapshot
+from skoots.snapshots import Saved, find_snapshot, read_newest, read_snapshot
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
 from skoots.training.runner import RUNNERS, TrainingRunner
@@ -96,6 +97,10 @@ class Watch(Observer):
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
         if self.moment == "epoch_end":
+            self.seen.append(self.look(runner))
+
+    def saved(self, runner: TrainingRunner, saved: Saved) -> None:
+        if self.moment == "saved":
             self.seen.append(self.look(runner))
 
 
@@ -213,8 +218,8 @@ def test_moments_come_in_order(make_runner: Make) -> None:
     ]  # fmt: skip
 
 
-def test_the_snapshot_is_there_when_an_epoch_has_ended(make_runner: Make) -> None:
-    on_disk = Watch("epoch_end", lambda runner: read_newest(runner.snapshots.folder)[0]["epoch"])
+def test_observers_hear_of_every_snapshot_that_is_whole_on_disk(make_runner: Make) -> None:
+    on_disk = Watch("saved", lambda runner: read_newest(runner.snapshots.folder)[0]["epoch"])
     make_runner(observers=[on_disk]).fit()
     assert on_disk.seen == [1, 2]
 
@@ -290,6 +295,8 @@ def test_snapshots_are_named_and_hold_what_is_needed(make_runner: Make, scripted
         "optimizer_state_dict",
         "torch_scheduler_state_dict",
         "rng",
+        "sampler",
+        "averaging",
         "best",
         "metrics",
         "history",
@@ -385,7 +392,7 @@ def test_a_changed_schedule_is_followed_from_where_it_would_be(make_runner: Make
     def rates(schedule: dict[str, Any] | None, load_scheduler: bool) -> list[float]:
         runner = make_runner(epochs=4, scheduler=schedule)
         runner.load_state(read_snapshot(runner.snapshots.folder / "snapshot-002.pt"), load_scheduler)
-        runner.snapshots.save = lambda *_, **__: []
+        runner.snapshots.begin = lambda *_, **__: None
         runner.fit()
         return [epoch["lr"] for epoch in runner.history[2:]]
 
@@ -571,15 +578,15 @@ def test_ctrl_c_while_a_batch_is_read(make_runner: Make, monkeypatch: pytest.Mon
 def test_ctrl_c_while_a_snapshot_is_written(make_runner: Make, scripted: Make) -> None:
     """The epoch is complete: it is saved once more, under every name that it deserves."""
     runner = make_runner(epochs=1, evaluate=scripted([1.0]).evaluate)
-    save, calls = runner.snapshots.save, []
+    begin, calls = runner.snapshots.begin, []
 
     def cut_off(*words: Any, **named: Any) -> Any:
         calls.append(words)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return save(*words, **named)
+        return begin(*words, **named)
 
-    runner.snapshots.save = cut_off
+    runner.snapshots.begin = cut_off
     result = runner.fit()
     assert result.interrupted and result.epochs == 1
     assert names(runner.snapshots.folder) == {"latest", "best-001", "001"}
@@ -636,20 +643,29 @@ def test_the_last_epoch_has_a_line_in_any_case(make_runner: Make, caplog: pytest
 def test_loggers_hear_of_everything(make_runner: Make, scripted: Make) -> None:
     heard: list[Any] = []
 
-    class Listener:
+    class Listener(Logger):
         def start(self, config: Any) -> None:
             heard.append(("start", config))
 
         def scalars(self, values: Mapping[str, float], epoch: int) -> None:
             heard.append((epoch, dict(values)))
 
+        def snapshot(self, path: Path, aliases: Sequence[str], epoch: int) -> None:
+            heard.append((path.name, aliases, epoch))
+
         def close(self) -> None:
             heard.append("close")
 
-    observer = LoggerObserver([Listener()], {"a": 1})  # type: ignore[list-item]
+    observer = LoggerObserver([Listener()], {"a": 1})
     runner = make_runner(evaluate=scripted([0.5, 0.25]).evaluate, observers=[observer])
     runner.fit()
-    assert heard == [("start", {"a": 1}), (1, runner.history[0]), (2, runner.history[1]), "close"]
+    file = "snapshot-latest.pt"
+    assert [word for word in heard if word[0] != file] == [
+        ("start", {"a": 1}), (1, runner.history[0]), (2, runner.history[1]), "close"
+    ]  # fmt: skip
+    assert [word for word in heard if word[0] == file] == [
+        (file, ["latest", "best"], 1), (file, ["latest", "002", "best"], 2)
+    ]  # fmt: skip
 
 
 def test_runners_are_registered() -> None:

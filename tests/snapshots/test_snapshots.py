@@ -19,21 +19,21 @@ import numpy as np
 import pytest
 import torch
 
-from skoots import snapshots
 from skoots.errors import ConfigError, SkootsError, SnapshotError
 from skoots.snapshots import (
     FORMAT,
     SnapshotManager,
     epochs_by_name,
+    find_run,
     find_snapshot,
     names_of_epoch,
     names_to_remove,
     new_run_folder,
     newest_first,
-    newest_run,
     plain,
     read_newest,
     read_snapshot,
+    run_folder,
     write_snapshot,
 )
 
@@ -488,10 +488,15 @@ def test_a_reference_to_nothing_says_what_exists(runs: Path, reference: str, mes
 
 
 def test_the_newest_run_is_the_newest_with_a_snapshot(runs: Path) -> None:
-    assert newest_run(runs).name == "RUN_20250102_000000_000000"
-    assert newest_run(runs / "RUN_20250101_000000_000000").name == "RUN_20250101_000000_000000"
+    assert find_run(runs).name == "RUN_20250102_000000_000000"
+    for reference in (runs / "RUN_20250101_000000_000000", f"{runs}:RUN_20250101_000000_000000"):
+        assert find_run(reference).name == "RUN_20250101_000000_000000"
     with pytest.raises(SnapshotError, match=r"No run in .* has a snapshot\. .* has the folders mito"):
-        newest_run(runs.parent)
+        find_run(runs.parent)
+    with pytest.raises(SnapshotError, match=r"no run RUN_2 in .*mito\. .* has the runs RUN_20250101"):
+        find_run(f"{runs}:RUN_2")
+    with pytest.raises(SnapshotError, match=r"is a snapshot, no run\. Give the run's folder: .*RUN_20250102"):
+        find_run(f"{runs}:latest")
 
 
 # Run folders ------------------------------------------------------------------------------------------------
@@ -509,7 +514,7 @@ def test_two_runs_of_the_same_instant_get_two_folders(
         def now() -> datetime:
             return next(instants)
 
-    monkeypatch.setattr(snapshots, "datetime", Clock)
+    monkeypatch.setattr(run_folder, "datetime", Clock)
     folders = [new_run_folder(tmp_path / "runs", "mito") for _ in range(2)]
     assert [folder.relative_to(tmp_path).as_posix() for folder in folders] == [
         "runs/mito/RUN_20250102_030405_000006",

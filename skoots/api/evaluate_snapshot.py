@@ -1,0 +1,172 @@
+"""``skoots evaluate --snapshot``: how good a snapshot is, on the data of its run or on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from skoots.api.build import (
+    DataFacts,
+    LoadedModel,
+    Volumes,
+    build_model,
+    decoding_of,
+    load_model,
+    needs_scale,
+    open_volumes,
+    with_scale,
+)
+from skoots.api.decide import CROP_VOXELS, choose_crop, choose_vector_scale
+from skoots.api.held_out import compare_with_components
+from skoots.api.prepare import validation_crop
+from skoots.api.weights import load_weights
+from skoots.config import Config, load_config
+from skoots.data.dataset import CoveringDataset
+from skoots.data.loaders import covering_loader
+from skoots.errors import ConfigError, Fault, SnapshotError, VolumeError
+from skoots.runtime import choose_device
+from skoots.snapshots import find_snapshot, read_snapshot, read_weights
+from skoots.training.evaluator import Evaluator
+
+
+@dataclass(frozen=True)
+class SnapshotEvaluation:
+    """How good a snapshot is.
+
+    Args:
+        snapshot: the file.
+        epoch: epochs completed; None for weights of another program.
+        metrics: ``test.*``, measured on windows as in training.
+        stored: the same as the snapshot remembers them; empty if it was not validated then, or on other data.
+        scores: of whole volumes, see ``skoots.metrics.score``; empty if the model lacks a map that decoding
+            reads.
+        baseline_scores: of connected components of the same network's foreground.
+        volumes: names of the whole volumes.
+        held_out: whether these are ``data.test``, which had no say in anything.
+    """
+
+    snapshot: Path
+    epoch: int | None
+    metrics: dict[str, float]
+    stored: dict[str, float]
+    scores: dict[str, float]
+    baseline_scores: dict[str, float]
+    volumes: tuple[str, ...]
+    held_out: bool
+
+
+def evaluate_snapshot(
+    snapshot: Path | str,
+    *,
+    config: Path | str | None = None,
+    data: Path | str | None = None,
+    weights: str = "auto",
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> SnapshotEvaluation:
+    """Validate a snapshot as its training did, and score whole volumes as at a training's end.
+
+    Args:
+        snapshot: a file, a run folder or ``runs/mito:best``; with ``config`` also weights of other programs.
+        config: whose data and decoding to take; None takes those of the run.
+        data: a folder of labelled volumes to take instead.
+        weights: ``auto`` takes the moving average (EMA) if there is one; ``ema`` and ``raw`` insist.
+        device: None takes the best there is.
+        plugins: those that the model was trained with.
+
+    Raises:
+        SkootsError: the snapshot cannot be read, there are no data to evaluate on, or they do not fit.
+    """
+    asked = None if config is None else load_config(config, plugins=plugins)
+    path = find_snapshot(snapshot)
+    if asked is not None and read_weights(path, weights)[1] != "skoots":
+        loaded, volumes = _foreign(asked, path, data, weights, device)
+    else:
+        loaded = load_model(path, device, plugins, weights)
+        loaded = replace(loaded, config=_with_data(loaded.config, asked, data))
+        volumes = _open(loaded.config, loaded.facts, path)
+    own = config is None and data is None
+    held_out = open_volumes(loaded.config, "test")
+    whole = held_out or volumes
+    scores, baseline, _ = compare_with_components(loaded, [volume for volume, _ in whole])
+    return SnapshotEvaluation(
+        path,
+        loaded.epoch or None,
+        _validate(loaded, volumes),
+        _stored(path) if own else {},
+        scores,
+        baseline,
+        tuple(volume.name for volume, _ in whole),
+        bool(held_out),
+    )
+
+
+def _with_data(own: Config, asked: Config | None, data: Path | str | None) -> Config:
+    """The config of the model with other data; intensities stay as the model knows them."""
+    if asked is not None:
+        section = asked.data.model_copy(
+            update={"normalize": own.data.normalize, "crop_size": own.data.crop_size}
+        )
+        own = own.model_copy(update={"data": section, "inference": asked.inference})
+    if data is not None:
+        source = {"type": "Folder", "path": str(data)}
+        own = own.model_copy(
+            update={"data": own.data.model_copy(update={"validation": [source], "test": []})}
+        )
+    return own
+
+
+def _open(config: Config, facts: DataFacts, path: Path) -> Volumes:
+    """The validation volumes, else those of the test; they must fit the model."""
+    volumes = open_volumes(config, "validation") or open_volumes(config, "test")
+    if not volumes:
+        problem = "names no data, nor does data.test"
+        raise ConfigError([Fault("data.validation", problem, "Give a folder: --data DIR")])
+    for volume, _ in volumes:
+        found = DataFacts.of(volume)
+        if (found.in_channels, found.spatial_dims) != (facts.in_channels, facts.spatial_dims):
+            raise VolumeError(
+                f"{volume.image.path} is {found.spatial_dims}D with {found.in_channels} channels; the model "
+                f"in {path} is for {facts.spatial_dims}D with {facts.in_channels}."
+            )
+    return volumes
+
+
+def _foreign(
+    config: Config, path: Path, data: Path | str | None, weights: str, device: str | None
+) -> tuple[LoadedModel, Volumes]:
+    """A model that the config describes, with weights that another program saved."""
+    config = _with_data(config, None, data)
+    volumes = open_volumes(config, "validation") or open_volumes(config, "test")
+    if not volumes:
+        raise ConfigError([Fault("data.validation", "names no data", "Give a folder: --data DIR")])
+    facts = DataFacts.of(volumes[0][0])
+    if needs_scale(config):
+        seed = config.train_settings.seed
+        config = with_scale(config, choose_vector_scale([volume for volume, _ in volumes], seed))
+    model = build_model(config, facts, pretrained=False)
+    wanted = config.resolved()["weights"]
+    load_weights(model, path, strict=wanted["strict"], parts=wanted["parts"], weights=weights)
+    where = choose_device(device or "auto")
+    return LoadedModel(model.to(where).eval(), config, facts, where, path, 0), volumes
+
+
+def _validate(loaded: LoadedModel, volumes: Volumes) -> dict[str, float]:
+    crop = loaded.config.data.crop_size
+    if crop == "auto":
+        dims = loaded.facts.spatial_dims
+        shapes = [volume.shape for volume, _ in volumes]
+        crop = choose_crop(shapes, loaded.facts.voxel_size, loaded.model.stride, CROP_VOXELS[dims])
+    window = validation_crop(volumes, loaded.facts, loaded.model, crop)
+    loader = covering_loader(CoveringDataset([volume for volume, _ in volumes], window))
+    evaluator = Evaluator(loader, decoding_of(loaded.config), loaded.device)
+    return evaluator(loaded.model, max(1, loaded.epoch))
+
+
+def _stored(path: Path) -> dict[str, float]:
+    try:
+        metrics = read_snapshot(path).get("metrics") or {}
+    except SnapshotError:
+        return {}
+    return {name: value for name, value in metrics.items() if name.startswith("test.")}

@@ -1,0 +1,116 @@
+"""Where a training begins: anew, on in the folder of its run, or in a new run from a snapshot of another."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skoots.config import Config
+from skoots.errors import SkootsError, SnapshotError
+from skoots.snapshots import checksum, find_run, locked, new_run_folder, read_newest, read_reference
+
+REMOTE = "wandb:"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins.
+
+    Args:
+        folder: of its run, kept from other processes.
+        state: the snapshot that it goes on from; None begins anew.
+        source: the file of it.
+        in_place: whether the run is the snapshot's own.
+        parent: what the run descends from, for its provenance.
+    """
+
+    folder: Path
+    state: dict[str, Any] | None = None
+    source: Path | None = None
+    in_place: bool = False
+    parent: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def starting(config: Config, resume: str | bool | None, runs: Path | str) -> Iterator[Start]:
+    """The start that a config and ``resume`` ask for; see ``train``.
+
+    Raises:
+        SkootsError: there is nothing to go on from, or another process trains in the run.
+    """
+    experiment = experiment_name(config)
+    wanted = "" if resume is None or resume is False else "latest" if resume is True else str(resume)
+    if wanted == "latest" or wanted.startswith("RUN_"):
+        with in_its_run(_run_in(Path(runs).expanduser() / experiment, wanted)) as start:
+            yield start
+        return
+    remote = wanted.startswith(REMOTE)
+    reference = "" if remote else wanted or config.resume_training_from or ""
+    state, source = read_reference(reference) if reference else (None, None)
+    folder = new_run_folder(runs, experiment)
+    with locked(folder):
+        if remote:
+            with removed_if_it_fails(folder):
+                state, source = _fetched(wanted, folder)
+        yield Start(folder, state, source, parent={} if source is None else _parent(state, source))
+
+
+@contextmanager
+def in_its_run(folder: Path) -> Iterator[Start]:
+    """The start in a run folder, from its newest snapshot that is whole.
+
+    Raises:
+        SkootsError: no snapshot is whole, or another process trains there.
+    """
+    with locked(folder):
+        state, source = read_newest(folder, set_aside=True)
+        yield Start(folder, state, source, True, dict(state.get("provenance", {}).get("parent", {})))
+
+
+def experiment_name(config: Config) -> str:
+    """``metadata.experiment``, else the name of the config file."""
+    named = config.metadata.get("experiment")
+    if named:
+        return str(named)
+    return config.source.stem if config.source is not None else "experiment"
+
+
+@contextmanager
+def removed_if_it_fails(folder: Path) -> Iterator[None]:
+    """Leave no empty run behind a training that could not begin."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _run_in(experiment: Path, wanted: str) -> Path:
+    if not experiment.is_dir():
+        raise SnapshotError(
+            f"There is nothing to resume: {experiment} does not exist. Leave out --resume to begin, or name "
+            "the folder of the runs with --runs."
+        )
+    return find_run(experiment if wanted == "latest" else f"{experiment}:{wanted}")
+
+
+def _fetched(reference: str, folder: Path) -> tuple[dict[str, Any], Path]:
+    """A snapshot out of W&B, whose run goes on there under its id."""
+    from skoots.loggers.wandb_artifacts import download_snapshot, go_on_with_run
+
+    path = download_snapshot(reference, folder)
+    go_on_with_run(reference, folder)
+    return read_reference(path)
+
+
+def _parent(state: dict[str, Any] | None, source: Path) -> dict[str, Any]:
+    try:
+        digest = checksum(source)
+    except SkootsError:  # saved again by hand
+        digest = ""
+    told = state or {}
+    return {"snapshot": str(source), "sha256": digest, "epoch": told.get("epoch"), "step": told.get("step")}

@@ -1,0 +1,103 @@
+"""Weights out of any file: those of skoots, SuperGradients, DeepLabCut, the original SKOOTS, and plain state
+dicts."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from skoots.errors import SnapshotError
+from skoots.snapshots.averaging import trained_weights
+from skoots.snapshots.files import load_safely, verify
+
+LAYOUTS = {  # key that holds the weights -> whose layout that is
+    "net": "SuperGradients",
+    "model_state_dict": "original SKOOTS",
+    "model": "DeepLabCut",
+    "state_dict": "PyTorch Lightning",
+}
+# The config of the original SKOOTS is an object of this class, a dict with three flags.
+_YACS_NODE = b"cyacs.config\nCfgNode\n"
+_DICT = b"ccollections\nOrderedDict\n"
+
+
+def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tensor], str]:
+    """The weights that a file holds, and whose layout it has.
+
+    Args:
+        path: the file; never is code of it run.
+        which: ``auto`` takes EMA weights if there are any, ``ema`` and ``raw`` insist.
+
+    Returns:
+        Tensors by name, and the layout in words.
+
+    Raises:
+        SnapshotError: the file is missing or damaged, or holds no weights.
+    """
+    path = Path(path)
+    if path.is_file() and not zipfile.is_zipfile(path) and path.stat().st_size:
+        state = load_safely(path, path)  # as torch before 1.6 wrote; it carries no sums to verify
+    else:
+        verify(path)
+        state = load_safely(_without_yacs(path), path)
+    if not isinstance(state, Mapping):
+        raise _no_weights(path, f"a {type(state).__name__}")
+    if _is_weights(state.get("net")) or _is_weights(state.get("ema_net")):
+        own = type(state.get("format")) is int
+        return dict(trained_weights(state, which)), "skoots" if own else LAYOUTS["net"]
+    for key, owner in LAYOUTS.items():
+        if _is_weights(state.get(key)):
+            return _raw(state[key], which, path), owner
+    if _is_weights(state):
+        return _raw(state, which, path), "plain state dict"
+    raise _no_weights(path, f"the keys {', '.join(map(str, list(state)[:8]))}")
+
+
+def _raw(weights: Mapping[str, Tensor], which: str, path: Path) -> dict[str, Tensor]:
+    if which == "ema":
+        raise SnapshotError(f"{path} has no EMA weights; leave out --weights, or say raw.")
+    return dict(weights)
+
+
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+
+
+def _no_weights(path: Path, found: str) -> SnapshotError:
+    return SnapshotError(
+        f"{path} holds {found} and no weights that are known here. Known are files of skoots, "
+        f"{', '.join(LAYOUTS.values())}, and plain state dicts."
+    )
+
+
+def _without_yacs(path: Path) -> io.BytesIO | Path:
+    """The file with config nodes of the original SKOOTS as plain dicts, so that it loads without their
+    library and without running code; a file that has none as it is."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")}
+        name, pickled = next(iter(records.items()), ("", b""))
+        if _YACS_NODE not in pickled:
+            return path
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as renamed:
+            for record in archive.namelist():
+                renamed.writestr(record, _nodes_as_dicts(pickled) if record == name else archive.read(record))
+    copy.seek(0)
+    return copy
+
+
+def _nodes_as_dicts(pickled: bytes) -> bytes:
+    """A pickle with the one class exchanged; found by its operations, since a text may contain the same
+    bytes."""
+    parts, end = [], 0
+    for operation, argument, position in pickletools.genops(pickled):
+        if operation.name == "GLOBAL" and argument == "yacs.config CfgNode" and position is not None:
+            parts += [pickled[end:position], _DICT]
+            end = position + len(_YACS_NODE)
+    return b"".join([*parts, pickled[end:]])

@@ -1,0 +1,127 @@
+"""What a training is made of when it is saved, and how it is put together again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from skoots.errors import SnapshotError
+from skoots.training.epoch_progress import EpochProgress
+from skoots.training.optimizers import load_optimizer_state, optimizer_state
+from skoots.training.random_state import random_state, set_random_state
+from skoots.training.schedules import load_scheduler_state, replay, scheduler_state
+
+if TYPE_CHECKING:
+    from skoots.training.runner import TrainingRunner
+
+log = logging.getLogger("skoots")
+
+
+def described_state(runner: TrainingRunner, measured: Mapping[str, float]) -> dict[str, Any]:
+    """What every snapshot of a training says beside weights; ``measured`` are the metrics of the weights."""
+    return {
+        "acc": measured.get(runner.key_metric),
+        "epoch": runner.epoch,
+        "step": runner.step,
+        "metrics": measured,
+        "cfg": runner.config,
+        "facts": runner.facts,
+        "provenance": runner.provenance,
+    }
+
+
+def training_state(runner: TrainingRunner) -> dict[str, Any]:
+    """See :meth:`TrainingRunner.state`."""
+    state = {
+        **described_state(runner, runner.history[-1] if runner.history else {}),
+        "net": runner.model.state_dict(),
+        "optimizer_state_dict": optimizer_state(runner.optimizer),
+        "rng": random_state(),
+        "sampler": {"length": len(runner.loader.sampler), **runner.progress.plain()},  # type: ignore[arg-type]
+        "best": runner.best,
+        "averaging": {"pool": runner.pool},
+        "history": runner.history,
+        "nonfinite_steps": runner.nonfinite_steps,
+    }
+    remembered = {type(observer).__name__: observer.state() for observer in runner.observers}
+    if any(remembered.values()):
+        state["observers"] = {name: value for name, value in remembered.items() if value}
+    if runner.scheduler is not None:
+        state["torch_scheduler_state_dict"] = scheduler_state(runner.scheduler)
+    if runner.ema is not None:
+        state["ema_net"] = runner.ema.model.state_dict()
+        state["averaging"]["ema_steps"] = runner.ema.steps
+    if runner.progress.batches < len(runner.loader) and not runner.accumulation()[0]:
+        state["gradients"] = {
+            name: parameter.grad
+            for name, parameter in runner.model.named_parameters()
+            if parameter.grad is not None
+        }
+    return state
+
+
+def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_scheduler: bool) -> None:
+    """See :meth:`TrainingRunner.load_state`."""
+    _load_weights(runner, state)
+    runner.epoch, runner.step = state["epoch"], state.get("step", 0)
+    runner.best, runner.history = state.get("best"), list(state.get("history", []))
+    runner.pool = list(state.get("averaging", {}).get("pool", []))
+    if runner.best is not None and runner.best["metric"] != runner.key_metric:
+        runner.best, runner.pool = None, []  # values of two metrics cannot be compared
+    runner.nonfinite_steps = state.get("nonfinite_steps", 0)
+    _load_optimizer(runner, state, load_scheduler)
+    _load_progress(runner, state)
+    for observer in runner.observers:
+        if type(observer).__name__ in state.get("observers", {}):
+            observer.load_state(state["observers"][type(observer).__name__])
+    set_random_state(state.get("rng", {}))
+
+
+def _load_weights(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
+    try:
+        runner.model.load_state_dict(state["net"])
+        if runner.ema is not None:
+            runner.ema.model.load_state_dict(state.get("ema_net", state["net"]))
+            runner.ema.steps = state.get("averaging", {}).get("ema_steps", 0)
+    except RuntimeError as error:
+        raise SnapshotError(
+            f"The snapshot does not fit the model of this config: {error} Resume with the config of "
+            f"its own run (skoots resume), or take over its weights alone (weights.from)."
+        ) from error
+    if runner.ema is not None and "ema_net" not in state:
+        log.warning("The snapshot has no EMA weights; the moving average begins with its weights.")
+    if runner.ema is None and "ema_net" in state:
+        log.warning("The snapshot has EMA weights and the config no runner.ema; they are left behind.")
+
+
+def _load_optimizer(runner: TrainingRunner, state: Mapping[str, Any], load_scheduler: bool) -> None:
+    take_up = load_scheduler and "torch_scheduler_state_dict" in state
+    if "optimizer_state_dict" in state:
+        options = take_up or (load_scheduler and runner.scheduler is None)
+        load_optimizer_state(runner.optimizer, state["optimizer_state_dict"], options)
+    else:
+        log.warning("The snapshot holds no state of the optimizer, which begins anew.")
+    if runner.scheduler is not None:
+        if take_up:
+            load_scheduler_state(runner.scheduler, state["torch_scheduler_state_dict"])
+        else:
+            replay(runner.scheduler, runner.epoch, [epoch.get(runner.key_metric) for epoch in runner.history])
+
+
+def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
+    sampler = state.get("sampler", {})
+    if not sampler.get("batches"):
+        return
+    if sampler["length"] != len(runner.loader.sampler):  # type: ignore[arg-type]
+        log.warning(
+            "The snapshot is in the middle of an epoch of %d samples; now it has %d and is begun again.",
+            sampler["length"],
+            len(runner.loader.sampler),  # type: ignore[arg-type]
+        )
+        return
+    runner.progress = EpochProgress.of(sampler, runner.device)
+    gradients = state.get("gradients", {})
+    for name, parameter in runner.model.named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter)

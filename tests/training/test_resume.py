@@ -1,0 +1,415 @@
+"""Going on from the middle of everything: to the last bit what would have been without the stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from skoots.data.dataset import CoveringDataset
+from skoots.data.loaders import covering_loader
+from skoots.instances import Decoding
+from skoots.snapshots import average_weights, read_newest, read_snapshot
+from skoots.training.averaging import ExponentialAverage, refresh_statistics
+from skoots.training.evaluator import Evaluator
+from skoots.training.observers import Observer
+from skoots.training.random_state import random_state, set_random_state
+from skoots.training.runner import TrainingRunner
+
+Make = Callable[..., Any]
+EVERYTHING = {
+    "samples": 10,  # five batches an epoch: two groups of two, and one of one
+    "accumulate": 2,
+    "ema": 0.9,
+    "scheduler": {"type": "ReduceLROnPlateau", "patience": 0},
+    "clip_gradient": 1.0,
+    "epochs": 4,
+    "eval_interval": 2,
+    "snapshots": {"average_best_models": 2},
+}
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equality of nested states to the last bit; NaN equals NaN."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b or (a != a and b != b))
+
+
+class StopAt(Observer):
+    """Asks for the end after a batch of an epoch, as a signal does; remembers how many batches it has
+    seen."""
+
+    def __init__(self, epoch: int = 0, batch: int = 0) -> None:
+        self.epoch, self.batch, self.seen = epoch, batch, 0
+
+    def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
+        self.seen += 1
+        if (runner.epoch + 1, runner.progress.batches) == (self.epoch, self.batch):
+            runner.stop.noted = 15
+
+    def state(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.seen = state["seen"]
+
+
+@pytest.fixture
+def make_full(make_runner: Make, make_model: Make, volumes: Mapping[int, Any]) -> Make:
+    """A runner with all that has a state: dropout, accumulation, EMA, a plateau schedule, the pool of an
+    average."""
+
+    def make(folder: str, seed: int, stop: StopAt | None = None, **changes: Any) -> TrainingRunner:
+        loader = covering_loader(CoveringDataset([volumes[2]], [20, 20]))
+        settings = {**EVERYTHING, **changes}
+        return make_runner(
+            2,
+            folder,
+            make_model(2, seed=seed, dropout=0.5),
+            evaluate=Evaluator(loader, Decoding(), torch.device("cpu")),
+            key_metric="test.loss.skeleton",
+            observers=[stop or StopAt()],
+            **settings,
+        )
+
+    return make
+
+
+def everything_of(runner: TrainingRunner) -> tuple[dict[str, Any], bytes, dict[str, Any]]:
+    folder = runner.snapshots.folder
+    average = read_snapshot(folder / "snapshot-average.pt")
+    return runner.state(), (folder / "learning_stats.csv").read_bytes(), average["net"]
+
+
+@pytest.fixture
+def whole(make_full: Make) -> Make:
+    """What a run without a stop ends with."""
+
+    def run(**changes: Any) -> Any:
+        runner = make_full("whole", seed=1, **changes)
+        runner.fit()
+        return everything_of(runner)
+
+    return run
+
+
+# To the last bit --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 5])
+def test_from_the_middle_of_an_epoch(batch: int, make_full: Make, whole: Make) -> None:
+    """In the middle of an accumulation (1), between two (2, 4), and when all batches are done but nothing is
+    validated (5)."""
+    first = make_full("halves", seed=1, stop=StopAt(2, batch))
+    result = first.fit()
+    assert (result.stopped_by, result.epochs) == (15, 1)
+    state, _ = read_newest(first.snapshots.folder)
+    assert (state["epoch"], state["sampler"]["batches"]) == (1, batch)
+    assert ("gradients" in state) == (batch == 1)
+
+    second = make_full("halves", seed=99)  # other weights and random numbers: all must come from the file
+    second.load_state(state)
+    second.fit()
+    assert equal(everything_of(second), whole())
+
+
+def test_stopped_twice_in_one_epoch_and_once_in_validation(make_full: Make, whole: Make) -> None:
+    runner = make_full("pieces", seed=1, stop=StopAt(2, 1))
+    runner.fit()
+    runner = go_on(make_full, runner, StopAt(2, 3))
+    assert runner.fit().epochs == 1
+    runner = go_on(make_full, runner, StopAt())
+    windows: list[int] = []
+
+    def stop_in_validation() -> None:
+        windows.append(runner.epoch)
+        if len(windows) == 2:
+            runner.stop.noted = 15
+        runner.stop.heed()
+
+    runner.evaluate.heed = stop_in_validation
+    assert runner.fit().epochs == 1 and len(windows) == 2
+    assert read_newest(runner.snapshots.folder)[0]["sampler"]["batches"] == 5
+    runner = go_on(make_full, runner, StopAt())
+    assert runner.fit().epochs == 4
+    assert equal(everything_of(runner), whole())
+
+
+def go_on(make_full: Make, runner: TrainingRunner, stop: StopAt) -> TrainingRunner:
+    again = make_full("pieces", seed=77, stop=stop)
+    again.load_state(read_newest(runner.snapshots.folder)[0])
+    return again
+
+
+def test_from_a_save_every_so_many_steps_with_other_workers(make_full: Make, whole: Make) -> None:
+    """What was saved on the way is as good, and who loads the crops makes no difference."""
+    whole_one = whole()
+    kept: list[dict[str, Any]] = []
+
+    class Keep(Observer):
+        def saved(self, runner: TrainingRunner, saved: Any) -> None:
+            if saved.within and saved.step == 4:
+                kept.append(read_snapshot(saved.files[0]))
+
+    snapshots = {"average_best_models": 2, "save_steps": 2}
+    first = make_full("halves", seed=1, snapshots=snapshots)
+    first.observers.append(Keep())
+    first.fit()
+    (state,) = kept
+    assert (state["epoch"], state["sampler"]["batches"], state["step"]) == (1, 2, 4)
+
+    second = make_full("halves", seed=99, workers=2)
+    second.load_state(state)
+    second.fit()
+    assert equal(everything_of(second), whole_one)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "optimizer"),
+    [
+        (
+            {"type": "OneCycleLR", "max_lr": 0.1, "total_steps": 4},
+            {"type": "SGD", "lr": 0.1, "momentum": 0.9},
+        ),
+        ({"type": "CosineAnnealingWarmRestarts", "T_0": 2}, {"type": "Adam", "lr": 1e-3, "amsgrad": True}),
+    ],
+)
+def test_with_other_schedules_and_optimizers(
+    schedule: dict[str, Any], optimizer: dict[str, Any], make_full: Make, whole: Make
+) -> None:
+    first = make_full("halves", seed=1, stop=StopAt(3, 3), scheduler=schedule, optimizer=optimizer)
+    first.fit()
+    second = make_full("halves", seed=99, scheduler=schedule, optimizer=optimizer)
+    second.load_state(read_newest(first.snapshots.folder)[0])
+    second.fit()
+    assert equal(everything_of(second), whole(scheduler=schedule, optimizer=optimizer))
+
+
+def test_nothing_is_written_before_the_first_step(make_full: Make) -> None:
+    first = make_full("run", seed=1, stop=StopAt(2, 3))
+    first.fit()
+    folder = first.snapshots.folder
+    before = {path.name: path.read_bytes() for path in folder.glob("*.pt")}
+    seen: list[bool] = []
+
+    class Look(Observer):
+        def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
+            seen.append({path.name: path.read_bytes() for path in folder.glob("*.pt")} == before)
+
+    second = make_full("run", seed=99)
+    second.observers.append(Look())
+    second.load_state(read_newest(folder)[0])
+    second.fit()
+    assert seen[0]
+    state = read_newest(folder)[0]
+    assert not equal(state["net"], state["ema_net"])  # SuperGradients saves the one as the other
+
+
+def test_an_epoch_of_another_length_is_begun_again(make_full: Make, caplog: pytest.LogCaptureFixture) -> None:
+    first = make_full("run", seed=1, stop=StopAt(2, 3))
+    first.fit()
+    second = make_full("run", seed=1, samples=6)
+    second.load_state(read_newest(first.snapshots.folder)[0])
+    assert "middle of an epoch of 10 samples; now it has 6" in caplog.text
+    assert second.progress.batches == 0 and second.fit().epochs == 4
+
+
+def test_observers_remember(make_full: Make) -> None:
+    first = make_full("run", seed=1, stop=StopAt(2, 3))
+    first.fit()
+    second = make_full("run", seed=1, stop=StopAt(2, 4))
+    second.load_state(read_newest(first.snapshots.folder)[0])
+    second.fit()
+    assert second.observers[0].seen == 9
+
+
+def test_a_snapshot_without_ema_begins_one_and_says_so(
+    make_full: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make_full("run", seed=1, ema=None, epochs=1)
+    first.fit()
+    state = read_newest(first.snapshots.folder)[0]
+    second = make_full("run", seed=9)
+    second.load_state(state)
+    assert equal(second.ema.model.state_dict(), state["net"]) and "no EMA weights" in caplog.text
+
+
+def test_a_snapshot_without_an_optimizer_says_so(make_full: Make, caplog: pytest.LogCaptureFixture) -> None:
+    first = make_full("run", seed=1, epochs=1)
+    first.fit()
+    state = read_newest(first.snapshots.folder)[0]
+    del state["optimizer_state_dict"]
+    make_full("run", seed=1).load_state(state)
+    assert "no state of the optimizer" in caplog.text
+
+
+def test_all_random_generators_go_on() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    random.gauss(0, 1), np.random.standard_normal()  # both keep the second of a pair for later
+    state = random_state()
+    drawn, gauss = draw(), (random.gauss(0, 1), np.random.standard_normal())
+    set_random_state(state)
+    assert (draw(), (random.gauss(0, 1), np.random.standard_normal())) == (drawn, gauss)
+
+
+# EMA, accumulation and averages -----------------------------------------------------------------------------
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(
+    make_runner: Make, make_model: Make
+) -> None:
+    settings = {"samples": 6, "optimizer": {"type": "SGD", "lr": 0.1}}
+    steps = []
+    for accumulate in (1, 3):
+        runner = make_runner(
+            folder=f"a{accumulate}", model=make_model(), epochs=1, accumulate=accumulate, **settings
+        )
+        runner.fit()
+        steps.append(runner.step)
+    assert steps == [3, 1]
+
+    runner = make_runner(folder="by hand", model=make_model(), epochs=1, accumulate=3, **settings)
+    runner.model.train()
+    runner.loader.sampler.set_epoch(1)
+    batches = list(runner.loader)
+    for batch in batches:
+        loss, _ = runner.model.loss(runner.model(batch.images), runner.model.targets(batch), batch, 1)
+        (loss / 3).backward()
+    mean = {name: p.grad.clone() for name, p in runner.model.named_parameters()}
+    at_first = make_model().state_dict()
+    moved = make_runner(folder="again", model=make_model(), epochs=1, accumulate=3, **settings)
+    moved.fit()
+    for name, value in moved.model.named_parameters():
+        torch.testing.assert_close(value.detach(), at_first[name] - 0.1 * mean[name])
+
+
+def test_the_moving_average_is_that_of_the_formula(make_model: Make) -> None:
+    model = make_model()
+    ema = ExponentialAverage(model, decay=0.5)
+    expected = {name: value.clone() for name, value in model.named_parameters()}
+    for step in range(12):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        ema.update(model)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = {n: decay * expected[n] + (1 - decay) * v for n, v in model.named_parameters()}
+    for name, value in ema.model.named_parameters():
+        torch.testing.assert_close(value, expected[name].detach())
+        assert not value.requires_grad
+
+
+def test_the_average_is_the_mean_of_the_best_and_is_validated(make_full: Make, volumes: Any) -> None:
+    runner = make_full("run", seed=1, ema=None)
+    result = runner.fit()
+    folder = runner.snapshots.folder
+    state = read_snapshot(folder / "snapshot-average.pt")
+    assert set(state) == {
+        "format", "net", "acc", "epoch", "step", "metrics", "averaging", "cfg", "facts", "provenance"
+    }  # fmt: skip
+    members = [read_snapshot(folder / f"averaging/snapshot-{epoch:03d}.pt") for epoch in (2, 4)]
+    assert state["averaging"] == result.average
+    assert (result.average["count"], result.average["epochs"]) == (2, [2, 4])
+    parameters = dict(runner.model.named_parameters())
+    for name, value in state["net"].items():
+        if name in parameters:
+            mean = torch.stack([member["net"][name].double() for member in members]).mean(0)
+            assert torch.equal(value, mean.float())
+    assert result.average["statistics"]
+    runner.model.load_state_dict(state["net"])
+    assert runner.evaluate(runner.model, 4)["test.loss.skeleton"] == state["acc"] == result.average["value"]
+
+
+def test_a_damaged_member_is_left_out_of_the_average(
+    make_full: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Spoil(Observer):
+        def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
+            if epoch == 3:
+                runner._settle()
+                path = runner.snapshots.folder / "averaging" / "snapshot-002.pt"
+                path.unlink()
+                path.write_bytes(b"PK")
+
+    runner = make_full("run", seed=1)
+    runner.observers.append(Spoil())
+    assert runner.fit().average["epochs"] == [4]
+    assert "left out of the average" in caplog.text
+
+
+def test_refreshed_statistics_are_those_of_the_data(make_runner: Make) -> None:
+    runner = make_runner()
+    model = runner.model
+    runner.loader.sampler.set_epoch(7)
+    assert refresh_statistics(model, runner.loader, torch.device("cpu"))
+    first = next(layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d))
+    means: list[Tensor] = []
+    first.register_forward_pre_hook(lambda _, inputs: means.append(inputs[0].mean((0, 2, 3))))
+    runner.loader.sampler.set_epoch(7)
+    with torch.no_grad():
+        for batch in runner.loader:
+            model(batch.images)
+    torch.testing.assert_close(first.running_mean, torch.stack(means).mean(0))
+    assert first.momentum == 0.1 and not first.training
+
+
+def test_the_average_of_files_does_not_hold_them_all(make_full: Make) -> None:
+    """One after the other: each is freed before the next is read."""
+    runner = make_full("run", seed=1, epochs=1)
+    runner.fit()
+    path = runner.snapshots.folder / "snapshot-001.pt"
+    read: list[Any] = []
+
+    def paths() -> Any:
+        for _ in range(5):
+            read.append(path)
+            yield path
+
+    assert equal(average_weights(paths()), read_snapshot(path)["ema_net"]) and len(read) == 5
+
+
+# Saves that fail --------------------------------------------------------------------------------------------
+
+
+def test_a_save_that_fails_is_said_and_training_goes_on(
+    make_full: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The best on disk stays the best: what could not be saved is no best. The last save is tried once
+    more."""
+    runner = make_full("run", seed=1, eval_interval=1, snapshots={})
+    losses = iter([3.0, 1.0, 2.0, 2.5])
+    runner.evaluate = lambda model, epoch: {"test.loss.skeleton": next(losses)}
+    fsync, epochs = os.fsync, []
+
+    def full(handle: int) -> None:
+        epochs.append(runner.epoch)
+        if runner.epoch == 2 or (runner.epoch == 4 and epochs.count(4) == 1):
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", full)
+    with caplog.at_level(logging.ERROR, "skoots"):
+        result = runner.fit()
+    assert caplog.text.count("No space left on device") == result.failed_saves == 2
+    assert caplog.text.count("Training goes on.") == 2
+    assert (result.epochs, result.best_epoch, result.best_value) == (4, 3, 2.0)
+    names = sorted(path.name for path in runner.snapshots.folder.glob("*.pt"))
+    assert names == [
+        "snapshot-004.pt", "snapshot-best-003.pt", "snapshot-latest.pt", "snapshot-previous.pt"
+    ]  # fmt: skip
+    assert not list(runner.snapshots.folder.glob(".*.tmp"))
+    assert read_newest(runner.snapshots.folder)[0]["epoch"] == 4
