@@ -3,16 +3,20 @@ foreground."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from skoots.api.build import LoadedModel
 from skoots.api.segment import make_plan, predict_maps
 from skoots.data.labelled_volume import LabelledVolume
+from skoots.errors import SkootsError
 from skoots.instances import decode, label_components
 from skoots.metrics import Overlap, contingency, score, stack
 from skoots.reports.figures import write_prediction_figure
 from skoots.volumes import read_labels
+
+log = logging.getLogger("skoots")
 
 
 def compare_with_components(
@@ -49,9 +53,13 @@ def compare_with_components(
         components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
         ours.append(contingency(truth, prediction, volume.ignore_label))
         theirs.append(contingency(truth, components, volume.ignore_label))
-        if drawn is None and figure is not None:
-            image = volume.image.read_all()
-            drawn = write_prediction_figure(
-                figure, image, truth, prediction, {"skeleton": skeleton}, volume.voxel_size
-            )
+        if figure is not None:
+            image, drawn_maps = volume.image.read_all(), {"skeleton": skeleton}
+            try:
+                drawn = write_prediction_figure(
+                    figure, image, truth, prediction, drawn_maps, volume.voxel_size
+                )
+            except SkootsError as error:  # a full disk takes the picture, not the scores
+                log.error("%s", error)
+            figure = None  # of the first volume only
     return score(stack(ours)), score(stack(theirs)), drawn

@@ -26,7 +26,7 @@ from skoots.config.changes import changes
 from skoots.config.yaml12 import dump
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.loaders import covering_loader, train_loader
-from skoots.errors import ConfigError, Fault, SnapshotError, signal_of
+from skoots.errors import ConfigError, Fault, SkootsError, SnapshotError, signal_of
 from skoots.inference.segment_volume import DECODED
 from skoots.loggers.base import LOGGERS, Logger
 from skoots.loggers.csv import CSVLogger
@@ -361,12 +361,18 @@ def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome
 def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:
     """Draw the curves, and score the best snapshot on held-out volumes."""
     figures = outcome.run_folder / "figures"
-    training_curves(figures / "curves.png", outcome.run_folder / "learning_stats.csv")
+    try:
+        training_curves(figures / "curves.png", outcome.run_folder / "learning_stats.csv")
+    except SkootsError as error:  # a full disk takes the picture, not the scores
+        log.error("%s", error)
     test = open_volumes(prepared.config, "test")
     scored = test or prepared.validation
     if not scored:
         return outcome
     snapshot = outcome.best_snapshot or outcome.latest_snapshot
+    if not snapshot.is_file():
+        log.error("Nothing is scored: no snapshot could be written.")
+        return outcome
     loaded = load_model(snapshot, str(prepared.device), prepared.config.plugins)
     scores, baseline, figure = compare_with_components(loaded, [v for v, _ in scored], figures / "test.png")
     names = ", ".join(volume.name for volume, _ in scored)

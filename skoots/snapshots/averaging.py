@@ -18,6 +18,7 @@ from skoots.errors import SnapshotError
 from skoots.snapshots.files import read_snapshot
 
 Member = dict[str, Any]
+WHICH = ("auto", "ema", "raw")
 
 
 def admit(
@@ -84,8 +85,10 @@ def trained_weights(state: Mapping[str, Any], which: str = "auto") -> dict[str, 
         which: ``auto``, ``ema`` (there must be some) or ``raw``: those that the optimizer moves.
 
     Raises:
-        SnapshotError: there are no EMA weights.
+        SnapshotError: there are no EMA weights, or the word is not known.
     """
+    if which not in WHICH:
+        raise SnapshotError(f"weights: {which!r} is not known. Say auto, ema or raw.")
     if which == "ema" and "ema_net" not in state:
         raise SnapshotError("The snapshot has no EMA weights; leave out --weights, or say raw.")
     return state["net"] if which == "raw" or "ema_net" not in state else state["ema_net"]

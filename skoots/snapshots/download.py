@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sys
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 import torch
@@ -41,7 +41,11 @@ def download_weights(address: str, sha256: str | None = None) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(address, str(path), hash_prefix=sha256, progress=sys.stderr.isatty())
-    except (URLError, OSError) as error:
+    except HTTPError as error:
+        raise SnapshotError(
+            f"{address} cannot be downloaded: the server says {error.code} {error.reason}. Check the address."
+        ) from error
+    except OSError as error:  # URLError is one
         reason = getattr(error, "reason", None) or error
         raise SnapshotError(
             f"{address} cannot be downloaded ({reason}). Without a network, download it elsewhere and give "

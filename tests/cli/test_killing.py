@@ -1,0 +1,187 @@
+"""Real trainings that are killed, stopped by signals, or run out of disk, and then gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from zygote import Zygote
+
+from skoots.config.yaml12 import dump
+from skoots.snapshots import read_newest, read_snapshot
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+KILLS = 50
+SOURCE = {"type": "Synthetic", "shape": [40, 40], "samples_per_volume": 6, "radius": [2.0, 3.0]}
+CONFIG: dict[str, Any] = {
+    "data": {"train": [SOURCE, {**SOURCE, "seed": 3}], "crop_size": [16, 16]},
+    "device": "cpu",
+    "model": {"backbone": {"type": "UNet", "channels": [4, 8], "dropout": 0.3}},
+    "runner": {
+        "eval_interval": 2,
+        "key_metric": "test.loss",
+        "batch_accumulate": 2,
+        "ema": {"decay": 0.9},
+        "optimizer": {"type": "AdamW", "lr": 3e-3},
+        "scheduler": {"type": "CosineAnnealingWarmRestarts", "T_0": 7},
+        "snapshots": {"save_epochs": 3, "save_steps": 1, "average_best_models": 3},
+    },
+    "train_settings": {"epochs": 20, "batch_size": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    folder = tmp_path_factory.mktemp("trainings")
+    config = {**CONFIG, "data": {**CONFIG["data"], "validation": [{**SOURCE, "seed": 9}]}}
+    (folder / "tiny.yaml").write_text(dump(config))
+    zygote = Zygote(folder)
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(autouse=True)
+def no_log(zygote: Zygote) -> None:
+    zygote.log.unlink(missing_ok=True)
+
+
+def only_run(zygote: Zygote, experiment: str) -> Path:
+    (run,) = (zygote.log.parent / "runs" / experiment).iterdir()
+    return run
+
+
+def command(experiment: str, *overrides: str) -> list[str]:
+    return ["train", "tiny.yaml", f"metadata.experiment={experiment}", *overrides]
+
+
+def equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b or (a != a and b != b))
+
+
+@pytest.fixture(scope="module")
+def whole(zygote: Zygote) -> Path:
+    """The run folder of a training that nothing disturbed."""
+    assert zygote.run(*command("whole")) == 0, zygote.log.read_text()
+    return only_run(zygote, "whole")
+
+
+def assert_as_whole(run: Path, whole: Path) -> None:
+    """Weights, optimizer, schedule, EMA, average, losses: the same to the last bit."""
+    for name in ("snapshot-latest.pt", "snapshot-average.pt"):
+        a, b = read_snapshot(run / name), read_snapshot(whole / name)
+        for key in ("cfg", "provenance"):
+            a.pop(key), b.pop(key)
+        assert equal(a, b)
+    assert (run / "learning_stats.csv").read_bytes() == (whole / "learning_stats.csv").read_bytes()
+    assert {path.name for path in run.glob("*.pt")} == {path.name for path in whole.glob("*.pt")}
+
+
+def test_killed_fifty_times_and_resumed_each_time(zygote: Zygote, whole: Path) -> None:
+    """At random instants of its life, saving after every step: each resume goes on where the last kill was,
+    and at the end everything is as if nothing had happened. A training that gets there is followed by
+    another."""
+    clock = random.Random(7)
+    kills, finished, steps = 0, 0, []
+    while kills < KILLS or not finished:
+        runs = zygote.log.parent / "runs" / f"killed-{finished}"
+        began = any(runs.glob("*/snapshot-latest.pt"))
+        if not began:
+            shutil.rmtree(runs, ignore_errors=True)  # killed before there was anything to go on from
+        child = zygote.start(["resume", str(runs)] if began else command(runs.name))
+        if kills < KILLS:
+            time.sleep(clock.uniform(0.1, 1.2))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        status = zygote.status()
+        assert status in (-signal.SIGKILL, 0), zygote.log.read_text()
+        kills += status != 0
+        if any(runs.glob("*/snapshot-latest.pt")):
+            steps.append((finished, read_newest(only_run(zygote, runs.name))[0]["step"]))
+        if status == 0:
+            assert_as_whole(only_run(zygote, runs.name), whole)
+            finished += 1
+    assert steps == sorted(steps) and len(set(steps)) > 15
+    assert "is damaged" not in zygote.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
+def test_a_signal_saves_and_ends_within_a_step(number: signal.Signals, zygote: Zygote, whole: Path) -> None:
+    experiment = f"stopped-{number.name}"
+    workers = 2 if number == signal.SIGTERM else 0  # who is not told to go until the training says so
+    child = zygote.start(command(experiment, f"train_settings.dataloader_workers={workers}"))
+    zygote.wait_for("epoch 4/20")
+    os.kill(child, number)
+    began = time.monotonic()
+    assert zygote.status() == 128 + number
+    assert time.monotonic() - began < 5
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    assert f"stopped by {name} after" in zygote.log.read_text()
+    assert zygote.run("resume", str(only_run(zygote, experiment))) == 0, zygote.log.read_text()
+    assert_as_whole(only_run(zygote, experiment), whole)
+
+
+def test_a_second_signal_ends_at_once(zygote: Zygote) -> None:
+    child = zygote.start(command("twice", "train_settings.epochs=100000"))
+    zygote.wait_for("epoch 2/")
+    for _ in range(2):
+        os.kill(child, signal.SIGTERM)
+    assert zygote.status() == 143
+    read_newest(only_run(zygote, "twice"))
+
+
+def test_sigterm_while_the_result_is_scored(zygote: Zygote) -> None:
+    """The training is over and saved; what is left is told by the status."""
+    held_out = "data.test=[{type: Synthetic, shape: [1500, 1500], seed: 11}]"
+    child = zygote.start(command("scored", held_out, "train_settings.epochs=2"))
+    zygote.wait_for("The average of epochs")
+    time.sleep(0.3)
+    os.kill(child, signal.SIGTERM)
+    assert zygote.status() == 143, zygote.log.read_text()
+    assert read_newest(only_run(zygote, "scored"))[0]["epoch"] == 2
+
+
+def test_a_training_without_room_for_its_snapshots_goes_on_and_says_so(zygote: Zygote) -> None:
+    """Files may grow to 20 KB, which is enough for the log and the statistics, not for a snapshot."""
+    status = zygote.run(*command("full", "train_settings.epochs=3"), largest_file=20_000)
+    text = zygote.log.read_text()
+    assert status == 3, text
+    assert "Trained 3 epochs" in text and "Nothing is scored" in text
+    assert text.count("could not be written: ") >= 3 and "snapshots could not be written; " in text
+    run = only_run(zygote, "full")
+    assert not list(run.glob("*.pt")) and not list(run.glob(".*.tmp"))
+    assert len((run / "learning_stats.csv").read_text().splitlines()) == 4
+
+
+def test_two_trainings_do_not_share_a_run(zygote: Zygote) -> None:
+    child = zygote.start(command("shared", "train_settings.epochs=100000"))
+    zygote.wait_for("epoch 2/")
+    other = Zygote(zygote.log.parent)
+    other.log = zygote.log.with_name("other.txt")
+    try:
+        assert other.run("resume", "runs/shared") == 2
+        assert "Another process is training in runs/shared/RUN_" in other.log.read_text()
+        assert other.run(*command("shared", "train_settings.epochs=1")) == 0  # a run of its own
+    finally:
+        other.close()
+        os.kill(child, signal.SIGKILL)
+        zygote.status()
+    assert len(list((zygote.log.parent / "runs" / "shared").iterdir())) == 2
