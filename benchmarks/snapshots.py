@@ -1,6 +1,6 @@
 """What saving a snapshot costs a training: the stall, and its share of the time.
 
-    python benchmarks/snapshots.py [--parameters 10_000_000] [--saves 20] [--steps 100]
+    python benchmarks/snapshots.py [--parameters 10000000] [--saves 20] [--steps 100]
 
 A U-Net of about so many parameters is trained on noise by AdamW, with the snapshots of ``SnapshotManager`` in
 a temporary folder below ``--folder``. Taken in one process, interleaved:
@@ -8,7 +8,9 @@ a temporary folder below ``--folder``. Taken in one process, interleaved:
 - stall: how long training stands still for a save (the state put together, the weights copied, and what is
 waited
   for before the next update), beside a save in the foreground;
-- share: blocks of steps with one save in each against blocks without, in turns; the median of the ratios.
+- share: short blocks of steps with one save in each against blocks without, in turns; the median of what a
+save adds,
+  at one save in so many steps.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from torch import nn
 from skoots.models.backbones.unet import UNet
 from skoots.snapshots import SnapshotManager
 from skoots.training.random_state import random_state
+
+BLOCK = 4  # steps: a save is written within them
 
 
 def main() -> None:
@@ -58,16 +62,18 @@ def main() -> None:
         step()
         manager.reserve(state())
         first, stalls, foreground = _stalls(manager, optimizer, state, backward, step, asked.saves)
-        plain, saving = _blocks(manager, state, step, asked.steps, asked.blocks)
+        plain, saving = _blocks(manager, state, step, BLOCK, asked.pairs)
         written = (Path(folder) / "snapshot-latest.pt").stat().st_size
-    share = statistics.median(b / a for a, b in zip(plain, saving)) - 1
+    added = statistics.median(b - a for a, b in zip(plain, saving))
+    one_step = statistics.median(plain) / BLOCK
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"model: {size / 1e6:.1f} million parameters (U-Net {widths}), snapshot {written / 2**20:.0f} MiB")
     median = _ms(statistics.median(stalls))
     print(f"stall per save: median {median}, largest {_ms(max(stalls))}, the first {_ms(first)}")
     print(f"the same save in the foreground: median {_ms(statistics.median(foreground))}")
-    print(f"a step: {_ms(statistics.median(plain) / asked.steps)}")
-    print(f"one save per {asked.steps} steps: {100 * share:+.2f} % of the time of training")
+    print(f"a save adds, written beside the training: median {_ms(added)}; a step takes {_ms(one_step)}")
+    share = 100 * added / (asked.steps * one_step)
+    print(f"one save per {asked.steps} steps: {share:+.2f} % of the time of training")
 
 
 def _stalls(manager, optimizer, state, backward, step, saves):  # type: ignore[no-untyped-def]
@@ -90,10 +96,11 @@ def _stalls(manager, optimizer, state, backward, step, saves):  # type: ignore[n
     return stalls[0], stalls[1:], foreground
 
 
-def _blocks(manager, state, step, steps, blocks):  # type: ignore[no-untyped-def]
-    """Seconds of blocks without and with a save, in turns; a block ends when its save is written."""
+def _blocks(manager, state, step, steps, pairs):  # type: ignore[no-untyped-def]
+    """Seconds of short blocks of steps without and with a save, in turns; a block ends when its save is
+    written."""
     plain, saving = [], []
-    for block in range(2 * blocks):
+    for block in range(2 * pairs):
         saves = block % 2 == 1
         began = time.perf_counter()
         for i in range(steps):
@@ -127,7 +134,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--crop", type=int, nargs=3, default=[16, 32, 32])
     parser.add_argument("--saves", type=int, default=20)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--folder", type=Path, default=Path(), help="where the snapshots go")
     return parser.parse_args()
 

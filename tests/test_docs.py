@@ -8,6 +8,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def typed_commands() -> Iterator[Any]:
 def test_a_command_of_a_block_is_understood(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = shlex.split(command)[1:]
+    words = shlex.split(command, comments=True)[1:]
     if words[0] == "list":
         assert main(words) == 0
         return
@@ -90,7 +91,7 @@ def test_a_command_of_a_block_is_understood(
 
 @pytest.mark.parametrize("command", [*typed_commands()])
 def test_overrides_of_a_command_are_keys_of_its_config(command: str) -> None:
-    words = shlex.split(command)[1:]
+    words = shlex.split(command, comments=True)[1:]
     if words[0] not in ("train", "check"):
         return
     given = ROOT / words[1]
@@ -143,6 +144,8 @@ def test_python_that_calls_a_verb_runs(
         "evaluate": api.Evaluation(scores, "truth.tif", "found.tif"),
         "skeletonize": api.SkeletonReport([]),
         "check": api.CheckReport(load_config({}), ["All is well."]),
+        "load_model": SimpleNamespace(model=None),
+        "load_weights": None,
     }
     for verb, answer in answers.items():
         signature = inspect.signature(getattr(api, verb))
@@ -199,6 +202,18 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [
         name for name in modules if not any((base / name).is_file() for base in (ROOT, ROOT / "skoots"))
     ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`(\w+/test_\w+\.py)::(\w+)`", page.read_text(encoding="utf-8"))
+    tests = [(ROOT / "tests" / file, test) for file, test in named]
+    missing = [
+        f"{file.name}::{test}"
+        for file, test in tests
+        if not file.is_file() or f"def {test}(" not in file.read_text(encoding="utf-8")
+    ]
+    assert missing == []
 
 
 def test_every_page_is_on_the_map() -> None:

@@ -130,3 +130,21 @@ def test_the_bare_loop_runs_as_a_program(
     monkeypatch.setattr("sys.argv", words)
     runpy.run_path(str(LOOP), run_name="__main__")
     assert capsys.readouterr().out.startswith("epoch 1: loss ")
+
+
+# Snapshots --------------------------------------------------------------------------------------------------
+
+
+def test_the_walk_through_snapshots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = ROOT / "examples" / "snapshots.py"
+    monkeypatch.setattr("sys.argv", [str(script), str(tmp_path)])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "went on to epoch 6 in the same folder: True"
+    assert lines[2].startswith("branched off after epoch 2 into RUN_")
+    for line in lines[3:6]:
+        now, then = line.split(": loss ")[1].split(", then ")
+        assert now == then
+    assert lines[6].startswith("mito.pt: ") and (tmp_path / "mito.pt").is_file()
