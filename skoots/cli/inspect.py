@@ -71,7 +71,7 @@ def described(report: SnapshotReport) -> str:
         "Optimizer": str(config.get("runner", {}).get("optimizer", {}).get("type", "")),
         "Key metric": str(config.get("runner", {}).get("key_metric", "")),
     }
-    metrics = [[name, console.number(value)] for name, value in report.metrics.items()]
+    metrics = [[name, f"{value:.4g}"] for name, value in report.metrics.items()]
     tables = [
         [[name, value] for name, value in facts.items() if value],
         [[name, value] for name, value in parts.items() if value],

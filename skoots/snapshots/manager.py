@@ -110,7 +110,7 @@ class SnapshotManager:
         self.average_best_models = average_best_models
         self.prefix = prefix
         self._copy = HostCopy()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="skoots-snapshots")
+        self._writer: ThreadPoolExecutor | None = None
         self._running: Future[Saved] | None = None
         self._reserving: Future[None] = Future()
         self._reserving.set_result(None)
@@ -185,7 +185,7 @@ class SnapshotManager:
             for key, value in state.items()
             if key in UNCHANGING
         }
-        self._running = self._writer.submit(self._write, copied, epoch, is_best, last, within)
+        self._running = self._thread().submit(self._write, copied, epoch, is_best, last, within)
 
     def wait_for_copy(self) -> None:
         """Until the state of the save that was begun may change."""
@@ -206,11 +206,18 @@ class SnapshotManager:
         """Have the memory at hand, beside the training, that copies of such a state need: the first save is
         as quick as the others then."""
         changing = {key: value for key, value in state.items() if key not in UNCHANGING}
-        self._reserving = self._writer.submit(self._copy.reserve, changing)
+        self._reserving = self._thread().submit(self._copy.reserve, changing)
 
     def close(self) -> None:
-        """End the writing thread; what it is writing is completed first."""
-        self._writer.shutdown(wait=True)
+        """End the writing thread, until something is saved again; what it is writing is completed first."""
+        if self._writer is not None:
+            self._writer.shutdown(wait=True)
+            self._writer = None
+
+    def _thread(self) -> ThreadPoolExecutor:
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="skoots-snapshots")
+        return self._writer
 
     # The average -----------------------------------------------------------------------------------------
 

@@ -184,6 +184,7 @@ class TrainingRunner:
         measured = {"lr": self.learning_rate, **self._train_epoch(epoch)}
         if self.evaluate is not None and (epoch % self.eval_interval == 0 or epoch == self.epochs):
             measured |= self.evaluate(self.used_model, epoch)
+        self.snapshots.wait_for_copy()
         if self.scheduler is not None:
             step_scheduler(self.scheduler, measured.get(self.key_metric))
         self._settle()  # only now is it certain which epochs are on disk, so that the best can be told
@@ -335,9 +336,9 @@ class TrainingRunner:
             self._announce(self.snapshots.save_average(state))
         finally:
             self.model.load_state_dict(before)
-        log.info(
-            "The average of epochs %s: %s %s.", self.average["epochs"], self.key_metric, self.average["value"]
-        )
+        epochs, value = ", ".join(map(str, self.average["epochs"])), self.average["value"]
+        scored = "" if value is None else f": {self.key_metric} {value:.4g}"
+        log.info("The average of epochs %s%s.", epochs, scored)
 
     def _until_stopped(self) -> Iterator[Batch]:
         for batch in self.loader:

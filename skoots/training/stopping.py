@@ -42,6 +42,7 @@ class StopSignals:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take note of signals, instead of what they do otherwise. Only a main thread can."""
+        self.noted = None
         if threading.current_thread() is not threading.main_thread():
             yield
             return

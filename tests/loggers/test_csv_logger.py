@@ -87,6 +87,18 @@ def test_another_s_file_is_kept_aside(tmp_path: Path, content: str, caplog: pyte
     assert (tmp_path / "learning_stats.csv.bak").exists() == bool(content)
 
 
+@pytest.mark.parametrize("left", ["", "epoch,a\n1,9", "epoch,a\n1,1.0\n2,2.0\n3,9.0\n4,9.0\n"])
+def test_the_history_of_a_run_replaces_what_a_crash_has_left(left: str, tmp_path: Path) -> None:
+    (tmp_path / "learning_stats.csv").write_text(left)
+    logger = CSVLogger(tmp_path)
+    logger.history([{"a": 1.0}, {"a": 2.0, "b": 0.5}])
+    assert (
+        tmp_path / "learning_stats.csv"
+    ).read_text() == left  # nothing is written before there is something
+    logger.scalars({"a": 3.0}, 3)
+    assert table(tmp_path) == [["epoch", "a", "b"], ["1", "1.0", ""], ["2", "2.0", "0.5"], ["3", "3.0", ""]]
+
+
 def test_a_lost_disk_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     logger = CSVLogger(tmp_path / "gone")
     with caplog.at_level(logging.WARNING, logger="skoots"):

@@ -44,6 +44,32 @@ def test_a_run_that_goes_on_hides_the_epochs_after_it(tmp_path: Path) -> None:
     assert read == [(1, 0.25), (2, 0.25), (3, 0.75), (4, 0.75), (5, 0.75)]
 
 
+def test_no_epoch_is_doubled_or_missing_when_a_run_goes_on(tmp_path: Path) -> None:
+    """Killed between the snapshot of epoch 3 and its points, or after those of an epoch that it lost."""
+    rows = [{"a": 0.5}, {"a": 0.25}, {"a": 0.125}]
+    for logged in (2, 3, 4):
+        folder = tmp_path / str(logged)
+        first = TensorBoardLogger(folder)
+        for epoch in range(1, logged + 1):
+            first.scalars([*rows, {"a": 9.0}][epoch - 1], epoch)
+        first.close()
+        again = TensorBoardLogger(folder)
+        again.history(rows)
+        again.scalars({"a": 0.0625}, 4)
+        again.close()
+        read = [(event.step, event.value) for event in events(folder).Scalars("a")]
+        assert read == [(1, 0.5), (2, 0.25), (3, 0.125), (4, 0.0625)]
+
+
+def test_a_run_that_branches_off_has_its_curves_from_the_beginning(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    logger.history([{"a": 0.5}, {"a": 0.25}])
+    logger.scalars({"a": 0.125}, 3)
+    logger.close()
+    read = [(event.step, event.value) for event in events(tmp_path).Scalars("a")]
+    assert read == [(1, 0.5), (2, 0.25), (3, 0.125)]
+
+
 def test_a_lost_disk_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     logger = TensorBoardLogger(tmp_path / "file")
