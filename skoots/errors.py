@@ -29,9 +29,15 @@ class PluginError(SkootsError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: treated as Ctrl-C is, so that what is begun is cleaned up."""
+    """Another signal than Ctrl-C's arrived, and is treated as that is, so that what is begun is cleaned up.
 
-    signum = int(signal.SIGTERM)
+    Args:
+        signum: its number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
 
 
 def signal_of(stop: KeyboardInterrupt) -> int:

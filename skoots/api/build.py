@@ -27,6 +27,7 @@ from skoots.models.necks.base import NECKS
 from skoots.models.predictors.base import PREDICTORS
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.targets.base import TARGET_GENERATORS
+from skoots.models.weights import load_weights, misfit
 from skoots.registry import accepted_facts, split_node
 from skoots.runtime import choose_device
 from skoots.snapshots import read_reference, trained_weights
@@ -233,6 +234,17 @@ class LoadedModel:
     epoch: int
 
 
+def config_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The config that a snapshot holds.
+
+    Raises:
+        SnapshotError: it holds none.
+    """
+    if not isinstance(state.get("cfg"), dict):
+        raise SnapshotError(f"{path} holds weights but no config, so the model cannot be built from it.")
+    return state["cfg"]
+
+
 def load_model(
     snapshot: Path | str,
     device: str | None = None,
@@ -251,16 +263,18 @@ def load_model(
         SnapshotError: there is none, it is damaged, or it does not fit its own config.
     """
     state, path = read_reference(snapshot)
-    if "cfg" not in state or "facts" not in state:
+    if "facts" not in state:
         raise SnapshotError(f"{path} holds weights but no config, so the model cannot be built from it.")
-    config = load_config(state["cfg"], plugins=plugins, trusted=False)
+    config = load_config(config_in(state, path), plugins=plugins, trusted=False)
     stored = state["facts"]
     facts = DataFacts(stored["in_channels"], stored["spatial_dims"], tuple(stored["voxel_size"]))
     model = build_model(config, facts, pretrained=False)
+    chosen = trained_weights(state, weights)
     try:
-        model.load_state_dict(trained_weights(state, weights))
-    except RuntimeError as error:
-        raise SnapshotError(f"{path} does not fit the model that its config describes: {error}") from error
+        load_weights(model, chosen)
+    except SnapshotError as error:
+        fits = misfit(model, chosen)
+        raise SnapshotError(f"{path} does not fit the model that its config describes ({fits}).") from error
     if "ema_net" in state:
         log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
     where = choose_device(device or "auto")

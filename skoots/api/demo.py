@@ -10,7 +10,7 @@ from skoots.api.evaluate import Evaluation, evaluate
 from skoots.api.segment import Segmentation, segment
 from skoots.api.train import TrainingOutcome, train
 from skoots.config.yaml12 import dump
-from skoots.errors import SkootsError
+from skoots.errors import SkootsError, Terminated
 from skoots.synthetic import make_volume
 from skoots.volumes import write_volume
 
@@ -57,8 +57,8 @@ def demo(folder: Path | str = "skoots-demo", *, overwrite: bool = False, progres
         raise SkootsError(f"{root} exists; choose another folder or say --overwrite.")
     config = _write_example(root, overwrite)
     outcome = train(config, runs=root / "runs", progress=progress)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
+    if outcome.stopped_by is not None:
+        raise Terminated(outcome.stopped_by)
     image = root / "test" / "tubes_4.tif"
     segmentation = segment(image, outcome.run_folder, overwrite=overwrite, progress=progress)
     return Demo(

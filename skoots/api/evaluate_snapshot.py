@@ -79,13 +79,13 @@ def evaluate_snapshot(
         SkootsError: the snapshot cannot be read, there are no data to evaluate on, or they do not fit.
     """
     asked = None if config is None else load_config(config, plugins=plugins)
-    path = find_snapshot(snapshot)
-    if asked is not None and read_weights(path, weights)[1] != "skoots":
-        loaded, volumes = _foreign(asked, path, data, weights, device)
+    if asked is not None and read_weights(find_snapshot(snapshot), weights)[1] != "skoots":
+        loaded, volumes = _foreign(asked, find_snapshot(snapshot), data, weights, device)
     else:
-        loaded = load_model(path, device, plugins, weights)
+        loaded = load_model(snapshot, device, plugins, weights)
         loaded = replace(loaded, config=_with_data(loaded.config, asked, data))
-        volumes = _open(loaded.config, loaded.facts, path)
+        volumes = _open(loaded.config, loaded.facts, loaded.snapshot)
+    path = loaded.snapshot
     own = config is None and data is None
     held_out = open_volumes(loaded.config, "test")
     whole = held_out or volumes

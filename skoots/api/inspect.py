@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skoots.config.changes import changes
 from skoots.errors import SnapshotError
-from skoots.snapshots import checksum, find_snapshot, read_snapshot, read_weights
+from skoots.snapshots import checksum, find_snapshot, read_reference, read_weights
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,20 @@ def inspect(snapshot: Path | str) -> SnapshotReport:
     Raises:
         SnapshotError: it is missing, damaged, or nothing that is known.
     """
-    path = find_snapshot(snapshot)
-    weights, layout = read_weights(path, "raw")
-    size = path.stat().st_size
-    if layout != "skoots":
+    try:
+        state, path = read_reference(snapshot)
+    except SnapshotError:
+        path = find_snapshot(snapshot)
+        weights, layout = read_weights(path, "raw")
+        if layout == "skoots":
+            raise
+        size = path.stat().st_size
         return SnapshotReport(path, layout, size, _by_part(weights), {layout: _bytes(weights)})
-    state = read_snapshot(path)
     return SnapshotReport(
         path,
-        layout,
-        size,
-        _by_part(weights),
+        "skoots",
+        path.stat().st_size,
+        _by_part(state["net"]),
         {key: _bytes(value) for key, value in state.items()},
         state["format"],
         state.get("epoch"),
@@ -84,7 +87,7 @@ def inspect(snapshot: Path | str) -> SnapshotReport:
         state.get("best"),
         dict(state.get("averaging") or {}),
         dict(state.get("provenance") or {}),
-        dict(state.get("cfg") or {}),
+        state["cfg"] if isinstance(state.get("cfg"), dict) else {},
         _checksum(path),
     )
 

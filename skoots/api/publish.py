@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skoots.api.build import config_in
 from skoots.errors import SnapshotError
 from skoots.snapshots import file_sha256, read_reference, trained_weights, write_snapshot
 
@@ -51,7 +52,7 @@ def publish(
     state, source = read_reference(snapshot)
     lean = {key: state[key] for key in KEPT if key in state}
     provenance = {key: value for key, value in state.get("provenance", {}).items() if key not in PERSONAL}
-    config = _without_files(state.get("cfg", {}))
+    config = _without_files(config_in(state, source))
     public = {**lean, "net": trained_weights(state, weights), "cfg": config, "provenance": provenance}
     write_snapshot(public, path)
     return Publication(path, source, path.stat().st_size, file_sha256(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from skoots.errors import SkootsError, SnapshotError
 from skoots.snapshots import checksum, find_run, locked, new_run_folder, read_newest, read_reference
 
 REMOTE = "wandb:"
+log = logging.getLogger("skoots")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ def starting(config: Config, resume: str | bool | None, runs: Path | str) -> Ite
     """
     experiment = experiment_name(config)
     wanted = "" if resume is None or resume is False else "latest" if resume is True else str(resume)
+    if not wanted and isinstance(resume, str):
+        raise SnapshotError("--resume names nothing. Give a run or a snapshot, or leave out the equals sign.")
     if wanted == "latest" or wanted.startswith("RUN_"):
         with in_its_run(_run_in(Path(runs).expanduser() / experiment, wanted)) as start:
             yield start
@@ -56,7 +60,8 @@ def starting(config: Config, resume: str | bool | None, runs: Path | str) -> Ite
         if remote:
             with removed_if_it_fails(folder):
                 state, source = _fetched(wanted, folder)
-        yield Start(folder, state, source, parent={} if source is None else _parent(state, source))
+        parent = {} if source is None else _parent(state, source, wanted if remote else str(source))
+        yield Start(folder, state, source, parent=parent)
 
 
 @contextmanager
@@ -104,13 +109,19 @@ def _fetched(reference: str, folder: Path) -> tuple[dict[str, Any], Path]:
 
     path = download_snapshot(reference, folder)
     go_on_with_run(reference, folder)
-    return read_reference(path)
+    state, path = read_reference(path)
+    if (state.get("best") or {"epoch": state["epoch"]})["epoch"] != state["epoch"]:
+        try:  # without it, a worse one would become the best
+            download_snapshot(f"wandb:{reference.removeprefix(REMOTE).split(':')[0]}:best", folder)
+        except SnapshotError as error:
+            log.warning("%s", error)
+    return state, path
 
 
-def _parent(state: dict[str, Any] | None, source: Path) -> dict[str, Any]:
+def _parent(state: dict[str, Any] | None, source: Path, called: str) -> dict[str, Any]:
     try:
         digest = checksum(source)
     except SkootsError:  # saved again by hand
         digest = ""
     told = state or {}
-    return {"snapshot": str(source), "sha256": digest, "epoch": told.get("epoch"), "step": told.get("step")}
+    return {"snapshot": called, "sha256": digest, "epoch": told.get("epoch"), "step": told.get("step")}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from skoots.api.build import (
     build_augmentations,
+    config_in,
     decoding_of,
     load_model,
     map_channels,
@@ -146,9 +148,8 @@ def resume(
     """
     with in_its_run(find_run(run)) as start:
         assert start.state is not None
-        if "cfg" not in start.state:
-            raise SnapshotError(f"{start.source} holds no config; resume with skoots train CONFIG --resume.")
-        settings = load_config(start.state["cfg"], overrides, plugins, trusted=False)
+        config = config_in(start.state, start.source or start.folder)
+        settings = load_config(config, overrides, plugins, trusted=False)
         return _train(settings, start, device, progress)
 
 
@@ -177,10 +178,15 @@ def _train(settings: Config, start: Start, device: str | None, progress: bool) -
 def _write_config(config: Config, start: Start) -> None:
     """The resolved config of the run; one that it had before, if it differs, is kept under another name."""
     path = start.folder / "pytorch_config.yaml"
-    before = path.read_text(encoding="utf-8") if path.exists() else None
-    if before is not None and start.state is not None and before != dump(config.resolved()):
-        path.replace(path.with_name(f"pytorch_config-until-{start.state['epoch']:03d}.yaml"))
-    write_config(config, path)
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        if before is not None and start.state is not None and before != dump(config.resolved()):
+            link(path, path.with_name(f"pytorch_config-until-{start.state['epoch']:03d}.yaml"))
+        write_config(config, path)
+    except (OSError, ConfigError) as error:
+        if not start.in_place:
+            raise
+        log.error("%s The config is in the snapshots too; training goes on.", error)
 
 
 # The runner ----------------------------------------------------------------------------------------------
@@ -278,7 +284,7 @@ def _go_on(runner: TrainingRunner, start: Start, config: Config) -> None:
     for change in changes(start.state.get("cfg", {}), runner.config):
         log.info("Changed since the snapshot: %s.", change)
     runner.load_state(start.state, config.runner.load_scheduler_state_dict)
-    _take_along(runner, start.source.parent)
+    _take_along(runner, start.source)
     where = f"{start.source}, after epoch {runner.epoch} of {runner.epochs}"
     if runner.progress.batches:
         where += f" and {runner.progress.batches} of {len(runner.loader)} batches"
@@ -294,23 +300,29 @@ def _go_on(runner: TrainingRunner, start: Start, config: Config) -> None:
 def _take_along(runner: TrainingRunner, source: Path) -> None:
     """Have the best snapshot so far also in a new run, where none may become better, and those that are to be
     averaged."""
-    folder = runner.snapshots.folder
     if runner.best is not None:
-        name = snapshot_name(runner.best["epoch"], best=True)
-        if not _have(folder / name, [source / name, source / snapshot_name(runner.best["epoch"])]):
+        epoch = runner.best["epoch"]
+        names = [snapshot_name(epoch, best=True), snapshot_name(epoch)]
+        if not _have(runner, source, epoch, names):
             log.warning(
                 "The best snapshot, of epoch %d, is not in %s any more; the best is sought anew.",
-                runner.best["epoch"],
-                source,
+                epoch,
+                source.parent,
             )
             runner.best = None
-    names = [pool_name(member["epoch"]) for member in runner.pool]
-    runner.pool = [m for m, name in zip(runner.pool, names) if _have(folder / name, [source / name])]
+    members = runner.pool
+    runner.pool = [m for m in members if _have(runner, source, m["epoch"], [pool_name(m["epoch"])])]
+    lost = [member["epoch"] for member in members if member not in runner.pool]
+    if lost:
+        log.warning("Epochs %s cannot be averaged: they are not in %s any more.", lost, source.parent)
 
 
-def _have(path: Path, holders: Sequence[Path]) -> bool:
-    """Whether a snapshot is there and whole, or can be had from one of its holders."""
-    for holder in holders:
+def _have(runner: TrainingRunner, source: Path, epoch: int, names: Sequence[str]) -> bool:
+    """Whether the snapshot of an epoch is in the run under the first of the names, whole, or can be had from
+    where the source lies, or is the source itself."""
+    path = runner.snapshots.folder / names[0]
+    itself = [source] if (runner.epoch, runner.progress.batches) == (epoch, 0) else []
+    for holder in [path, *(source.parent / name for name in names), *itself]:
         try:
             verify(holder)
         except SnapshotError:
@@ -322,10 +334,25 @@ def _have(path: Path, holders: Sequence[Path]) -> bool:
     return False
 
 
+class _RunLog(logging.FileHandler):
+    """A full disk costs lines of the log, and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Also write what is logged into a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = _RunLog(path, encoding="utf-8")
+    except OSError as error:
+        raise SkootsError(f"{path} cannot be written: {error.strerror}. Train in another folder.") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)
@@ -353,7 +380,7 @@ def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome
         result.metrics,
         stopped_by=result.stopped_by,
         failed_saves=result.failed_saves,
-        average_snapshot=folder / "snapshot-average.pt" if result.average else None,
+        average_snapshot=next((path for path in [folder / "snapshot-average.pt"] if path.is_file()), None),
         seconds=seconds,
     )
 

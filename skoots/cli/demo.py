@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skoots.cli import console, options
-from skoots.cli.train import stopped
 
 if TYPE_CHECKING:
     from skoots.api import Demo
@@ -30,10 +29,6 @@ def demo(
     from skoots import api
 
     result = api.demo(folder, overwrite=overwrite, progress=console.wants_bars(quiet))
-    if result.outcome.interrupted:
-        again = console.command("demo", folder, "--overwrite")
-        typer.echo(f"skoots: {stopped(result.outcome, again)}", err=True)
-        raise typer.Exit(130)
     typer.echo(summary(result))
 
 

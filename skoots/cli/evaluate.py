@@ -92,6 +92,11 @@ def evaluate(
     if snapshot is not None:
         if labels is not None:
             raise SkootsError("Give LABELS and PREDICTION, or --snapshot with --data DIR; not both.")
+        if min_size or ignore_label is not None:
+            raise SkootsError(
+                "--min-size and --ignore-label belong to LABELS and PREDICTION; for a model the config says "
+                "them: inference.decoding.min_size, data.ignore_label (--config)."
+            )
         found = api.evaluate_snapshot(
             snapshot, config=config, data=data, weights=weights, device=device, plugins=plugin or ()
         )
@@ -99,8 +104,8 @@ def evaluate(
         return
     if labels is None or prediction is None:
         raise SkootsError("Give LABELS and PREDICTION, or a model: --snapshot runs/mito.")
-    if config is not None or data is not None:
-        raise SkootsError("--config and --data belong to --snapshot.")
+    if any(value for value in (config, data, device, plugin)) or weights != "auto":
+        raise SkootsError("--config, --data, --weights, --device and --plugin belong to --snapshot.")
     evaluation = api.evaluate(labels, prediction, min_size=min_size, ignore_label=ignore_label)
     typer.echo(as_json_object(evaluation) if as_json else report(evaluation))
 

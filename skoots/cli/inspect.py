@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,12 +64,11 @@ def described(report: SnapshotReport) -> str:
         "Parameters": _parameters(report),
     }
     versions = {name: str(value) for name, value in report.provenance.items() if value}
-    config = report.config
     parts = {
-        "Backbone": str(config.get("model", {}).get("backbone", {}).get("type", "")),
-        "Heads": ", ".join(config.get("model", {}).get("heads", {})),
-        "Optimizer": str(config.get("runner", {}).get("optimizer", {}).get("type", "")),
-        "Key metric": str(config.get("runner", {}).get("key_metric", "")),
+        "Backbone": _at(report.config, "model.backbone.type"),
+        "Heads": _at(report.config, "model.heads"),
+        "Optimizer": _at(report.config, "runner.optimizer.type"),
+        "Key metric": _at(report.config, "runner.key_metric"),
     }
     metrics = [[name, f"{value:.4g}"] for name, value in report.metrics.items()]
     tables = [
@@ -82,6 +81,13 @@ def described(report: SnapshotReport) -> str:
     return "\n\n".join(
         text for text in [*paragraphs, console.table(metrics), f"Contents: {contents}"] if text
     )
+
+
+def _at(config: Any, path: str) -> str:
+    """A value of the config as text, the keys of a section; empty if there is none."""
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return ", ".join(config) if isinstance(config, dict) else str(config or "")
 
 
 def _progress(report: SnapshotReport) -> str:

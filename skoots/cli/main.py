@@ -29,31 +29,33 @@ class Verbs(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with log_to_stderr():
             try:
-                with sigterm_like_ctrl_c():
+                with signals_like_ctrl_c():
                     return super().invoke(ctx)
             except SkootsError as error:
                 raise _end(ctx, str(error), MENDABLE) from error
             except KeyboardInterrupt as error:
                 number = signal_of(error)
-                by = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+                by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
                 raise _end(ctx, f"stopped by {by}.", STOPPED + number) from error
 
 
 @contextmanager
-def sigterm_like_ctrl_c() -> Iterator[None]:
-    """Clean up where SIGTERM would end the process without a word. Only a main thread can."""
+def signals_like_ctrl_c() -> Iterator[None]:
+    """Clean up where SIGTERM and SIGUSR1 would end the process without a word. Only a main thread can."""
 
     def terminate(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(signum)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, terminate)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {number: signal.signal(number, terminate) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(context: Any, sentence: str, status: int) -> typer.Exit:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,9 +67,13 @@ def write_config(config: Config, path: Path | str) -> None:
     path = Path(path)
     if config.source is not None and path.resolve() == config.source.resolve():
         raise ConfigError(f"{path} is the config that was read; a resolved config is never written over it.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.write_text(dump(config.resolved()), encoding="utf-8")
+        temporary.write_text(dump(config.resolved()), encoding="utf-8")
+        os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 
 

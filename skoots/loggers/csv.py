@@ -42,8 +42,17 @@ class CSVLogger(Logger):
         self._rows = {
             epoch: {"epoch": str(epoch), **{name: _text(value) for name, value in row.items()}}
             for epoch, row in enumerate(rows, start=1)
+            if row
         }
         self._began = True
+
+    def close(self) -> None:
+        """Write what a crash has lost of a history after which nothing came."""
+        if self._rows and not self._file_is_whole and not self._failed:
+            try:
+                self._rewrite()
+            except OSError as error:
+                log.warning("%s cannot be written (%s).", self.path, error)
 
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:
         """Add numbers to the row of an epoch."""

@@ -85,7 +85,8 @@ class WandbLogger(Logger):
     def history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Send the epochs that W&B does not have; what it has cannot be changed there."""
         for epoch, values in enumerate(rows, start=1):
-            self.scalars(values, epoch)
+            if values:
+                self.scalars(values, epoch)
 
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:
         """One point on every curve, at step ``epoch``."""

@@ -117,6 +117,25 @@ def load_weights(
     return matching
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The bare model in what ``torch.compile`` and parallel training have wrapped around it."""
+    while True:
+        inner = getattr(module, COMPILED, None)
+        if inner is None and isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = module.module
+        if inner is None:
+            return module
+        module = inner
+
+
+def misfit(module: nn.Module, offered: Mapping[str, Tensor]) -> str:
+    """One sentence about what of a file fits a module, for a refusal."""
+    try:
+        return match_weights(module.state_dict(), offered, strict=False).summary().rstrip(".")
+    except SnapshotError:
+        return "not one of its tensors does"
+
+
 def match_weights(
     wanted: Mapping[str, Tensor | torch.Size],
     offered: Mapping[str, Tensor],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -344,5 +345,7 @@ def _save(figure, path: str | Path) -> Path:  # type: ignore[no-untyped-def]
         path.parent.mkdir(parents=True, exist_ok=True)
         FigureCanvasAgg(figure).print_figure(path, dpi=figure.dpi, format="png", facecolor="white")
     except OSError as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)  # half a picture
         raise SkootsError(f"{path} cannot be written: {error.strerror}. Choose another folder.") from error
     return path

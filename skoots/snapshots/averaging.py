@@ -87,8 +87,17 @@ def trained_weights(state: Mapping[str, Any], which: str = "auto") -> dict[str, 
     Raises:
         SnapshotError: there are no EMA weights, or the word is not known.
     """
-    if which not in WHICH:
-        raise SnapshotError(f"weights: {which!r} is not known. Say auto, ema or raw.")
+    check_word(which)
     if which == "ema" and "ema_net" not in state:
         raise SnapshotError("The snapshot has no EMA weights; leave out --weights, or say raw.")
     return state["net"] if which == "raw" or "ema_net" not in state else state["ema_net"]
+
+
+def check_word(which: str) -> None:
+    """Whether a word for weights is known.
+
+    Raises:
+        SnapshotError: it is not.
+    """
+    if which not in WHICH:
+        raise SnapshotError(f"weights: {which!r} is not known. Say auto, ema or raw.")

@@ -5,6 +5,7 @@ file, which ``torch.load(path, weights_only=True)`` reads too, and in which ever
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import logging
@@ -92,8 +93,9 @@ def write_snapshot(
         for folder in {path.parent, *(Path(name).parent for name in links)}:
             _flush_folder(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        room = _free_space(path.parent, _size(content))
         raise SnapshotError(
-            f"Snapshot {path} could not be written: {_reason(error)}{_free_space(path.parent)}. "
+            f"Snapshot {path} could not be written: {_reason(error)}{room}. "
             "The snapshots already there are untouched; make room or give a folder that can be written."
         ) from error
     finally:
@@ -154,11 +156,20 @@ def _reason(error: BaseException) -> str:
     return str(error).split("\n")[0].rstrip(".")
 
 
-def _free_space(folder: Path) -> str:
+def _free_space(folder: Path, needed: int) -> str:
     try:
-        return f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB are free)"
+        free = shutil.disk_usage(folder).free
     except OSError:
         return ""
+    return f" ({needed / 2**20:.1f} MiB are needed and {free / 2**20:.1f} MiB free)"
+
+
+def _size(content: Any) -> int:
+    """Bytes of the tensors."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    values = content.values() if isinstance(content, dict) else content
+    return sum(map(_size, values)) if isinstance(content, dict | list | tuple | set) else 0
 
 
 # Reading ----------------------------------------------------------------------------------------------------
@@ -211,6 +222,8 @@ def load_safely(file: Path | BinaryIO, path: Path, map_location: str | torch.dev
             "could run code. Ask for the file that skoots wrote, or for one with weights alone."
         ) from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # torch's way of stumbling over a file of another kind
+            raise no_snapshot(path) from error
         raise SnapshotError(f"Snapshot {path} cannot be read: {_reason(error)}.") from error
     except (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise no_snapshot(path) from error

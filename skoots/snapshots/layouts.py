@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from skoots.errors import SnapshotError
-from skoots.snapshots.averaging import trained_weights
+from skoots.snapshots.averaging import check_word, trained_weights
 from skoots.snapshots.files import load_safely, verify
 
 LAYOUTS = {  # key that holds the weights -> whose layout that is
@@ -41,7 +41,8 @@ def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tenso
         SnapshotError: the file is missing or damaged, or holds no weights.
     """
     path = Path(path)
-    if path.is_file() and not zipfile.is_zipfile(path) and path.stat().st_size:
+    check_word(which)
+    if path.is_file() and path.stat().st_size and not _begins_as_archive(path):
         state = load_safely(path, path)  # as torch before 1.6 wrote; it carries no sums to verify
     else:
         verify(path)
@@ -57,6 +58,11 @@ def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tenso
     if _is_weights(state):
         return _raw(state, which, path), "plain state dict"
     raise _no_weights(path, f"the keys {', '.join(map(str, list(state)[:8]))}")
+
+
+def _begins_as_archive(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _raw(weights: Mapping[str, Tensor], which: str, path: Path) -> dict[str, Tensor]:

@@ -16,7 +16,15 @@ from skoots.errors import ConfigError, Fault, SnapshotError
 from skoots.snapshots.averaging import average_weights
 from skoots.snapshots.files import remove_if_there, verify, write_snapshot
 from skoots.snapshots.host_copy import HostCopy
-from skoots.snapshots.names import POOL, PREFIX, epochs_by_name, names_of_epoch, names_to_remove, pool_name
+from skoots.snapshots.names import (
+    POOL,
+    PREFIX,
+    epochs_by_name,
+    names_of_epoch,
+    names_to_remove,
+    pool_name,
+    snapshot_name,
+)
 from skoots.snapshots.run_folder import names_in
 
 UNCHANGING = ("cfg", "facts", "provenance", "history", "metrics", "best")
@@ -275,12 +283,18 @@ class SnapshotManager:
         latest, previous = (self.folder / f"{self.prefix}-{tag}.pt" for tag in ("latest", "previous"))
         others = [self.folder / name for name in names]
         keep_as = previous if self._is_whole(latest) else None
-        if others and not self.save_optimizer_state:
-            lean = {key: value for key, value in state.items() if key != "optimizer_state_dict"}
-            write_snapshot(lean, others[0], links=others[1:])
-            write_snapshot(state, latest, keep_as=keep_as)
-        else:
-            write_snapshot(state, latest, links=others, keep_as=keep_as)
+        new = [path for path in others if not path.exists()]
+        try:
+            if others and not self.save_optimizer_state:
+                lean = {key: value for key, value in state.items() if key != "optimizer_state_dict"}
+                write_snapshot(lean, others[0], links=others[1:])
+                write_snapshot(state, latest, keep_as=keep_as)
+            else:
+                write_snapshot(state, latest, links=others, keep_as=keep_as)
+        except SnapshotError:
+            for path in new:  # a best that no latest knows of would push out the one that it does
+                remove_if_there(path)
+            raise
         self._latest_is_whole = True
         return [latest, *others]
 
@@ -297,10 +311,12 @@ class SnapshotManager:
 
     def _rotate(self, state: Mapping[str, Any], epoch: int) -> None:
         names = names_in(self.folder)
+        best = state.get("best") or {"epoch": None}
         for name in names_to_remove(
             names, epoch, self.max_snapshots, self.keep_best, self.save_epoch_list, self.prefix
         ):
-            remove_if_there(self.folder / name)
+            if best["epoch"] is None or name != snapshot_name(best["epoch"], best=True, prefix=self.prefix):
+                remove_if_there(self.folder / name)
         for name, member in epochs_by_name(names_in(self.folder / POOL), prefix=self.prefix).items():
             if member not in _pool_epochs(state):
                 remove_if_there(self.folder / POOL / name)
@@ -308,7 +324,7 @@ class SnapshotManager:
     def _sweep(self) -> None:
         """Remove what a killed save has left behind."""
         for folder in (self.folder, self.folder / POOL):
-            for stray in folder.glob(f".{self.prefix}-*.pt.*.tmp"):
+            for stray in folder.glob(".*.tmp"):  # of other files of the run too
                 remove_if_there(stray)
 
 

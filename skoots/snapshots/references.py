@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,15 @@ def find_snapshot(reference: Path | str) -> Path:
     Raises:
         SnapshotError: nothing is there; the message says what is.
     """
-    path, folder, tag = _split(reference)
-    if folder is None:
-        return path
-    run = newest_run(folder)
-    name = _name_for(tag, names_in(run))
-    if name is None:
-        raise SnapshotError(f"There is no snapshot {reference}.{what_lies_in(run)}")
-    return run / name
+    with _readable(reference):
+        path, folder, tag = _split(reference)
+        if folder is None:
+            return path
+        run = newest_run(folder)
+        name = _name_for(tag, names_in(run))
+        if name is None:
+            raise SnapshotError(f"There is no snapshot {reference}.{what_lies_in(run)}")
+        return run / name
 
 
 def find_run(reference: Path | str) -> Path:
@@ -45,14 +47,27 @@ def find_run(reference: Path | str) -> Path:
     Raises:
         SnapshotError: it is none, or has no snapshot.
     """
-    path, folder, tag = _split(reference)
-    if folder is None or tag is not None:
-        run = path.parent if folder is None else newest_run(folder)
-        raise SnapshotError(f"{reference} is a snapshot, no run. Give the run's folder: {run}.")
-    run = newest_run(folder)
-    if not newest_first(names_in(run)):
-        raise SnapshotError(f"No run in {folder} has a snapshot.{what_lies_in(folder)}")
-    return run
+    with _readable(reference):
+        path, folder, tag = _split(reference)
+        if folder is None or tag is not None:
+            run = path.parent if folder is None else newest_run(folder)
+            raise SnapshotError(f"{reference} is a snapshot, no run. Give the run's folder: {run}.")
+        run = newest_run(folder)
+        if not newest_first(names_in(run)):
+            raise SnapshotError(f"No run in {folder} has a snapshot.{what_lies_in(folder)}")
+        return run
+
+
+@contextmanager
+def _readable(reference: Path | str) -> Iterator[None]:
+    """A folder that may not be read is said, too."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or reference
+        raise SnapshotError(
+            f"Snapshot {reference} cannot be looked for: {where}: {error.strerror}."
+        ) from error
 
 
 def read_reference(

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from skoots.errors import SkootsError, SnapshotError
 from skoots.models.segmentation_model import SegmentationModel
+from skoots.models.weights import unwrapped
 from skoots.registry import Registry
 from skoots.samples import Batch
 from skoots.snapshots import Saved, SnapshotManager, admit
@@ -78,6 +80,7 @@ class TrainingRunner:
         clip_gradient: longest gradient; None leaves it alone.
         accumulate: batches whose gradients are averaged for one step of the optimizer.
         ema: moving average of the weights, validated in their place; None keeps none.
+        scaler: of the loss, in half precision; None scales nothing.
         max_nonfinite_steps: steps with a loss that is no number before training stops.
         stop: signals that end the training.
         config: the resolved config, saved in every snapshot.
@@ -103,6 +106,7 @@ class TrainingRunner:
         clip_gradient: float | None = None,
         accumulate: int = 1,
         ema: ExponentialAverage | None = None,
+        scaler: GradScaler | None = None,
         max_nonfinite_steps: int = 10,
         stop: StopSignals | None = None,
         config: Mapping[str, Any] | None = None,
@@ -113,7 +117,7 @@ class TrainingRunner:
         self.device, self.epochs, self.eval_interval = device, epochs, eval_interval
         self.key_metric, self.key_metric_asc = key_metric, key_metric_asc
         self.scheduler, self.evaluate, self.observers = scheduler, evaluate, list(observers)
-        self.clip_gradient, self.accumulate, self.ema = clip_gradient, accumulate, ema
+        self.clip_gradient, self.accumulate, self.ema, self.scaler = clip_gradient, accumulate, ema, scaler
         self.max_nonfinite_steps, self.stop = max_nonfinite_steps, stop or StopSignals()
         self.config, self.facts, self.provenance = (
             dict(config or {}),
@@ -162,6 +166,8 @@ class TrainingRunner:
                 while self.epoch < self.epochs:
                     self._one_epoch(self.epoch + 1)
                 self._finish()
+                self._settle()
+                self.stop.heed()  # it may have come while the last snapshot was written
             except Stopped as stop:
                 stopped_by = stop.signum
                 self._save_what_is_not_saved()
@@ -174,6 +180,8 @@ class TrainingRunner:
                 self.snapshots.close()
                 for observer in self.observers:
                     observer.fit_end(self)
+        if stopped_by is None:
+            stopped_by = self.stop.noted
         best = self.best or {"epoch": None, "value": None}
         last = self.history[-1] if self.history else {}
         return FitResult(
@@ -235,7 +243,8 @@ class TrainingRunner:
             self.optimizer.zero_grad(set_to_none=True)
         finite = bool(torch.isfinite(total))
         if finite and total.requires_grad:
-            (total / size).backward()
+            loss = total / size
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if ends and (finite or size > 1):
             finite = self._update() and finite
         if not finite:
@@ -257,10 +266,17 @@ class TrainingRunner:
     def _update(self) -> bool:
         """One step of the optimizer, unless the gradient is no number."""
         longest = math.inf if self.clip_gradient is None else self.clip_gradient
-        if not bool(torch.isfinite(nn.utils.clip_grad_norm_(self.model.parameters(), longest))):
-            return False
         self.snapshots.wait_for_copy()
-        self.optimizer.step()
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        finite = bool(torch.isfinite(nn.utils.clip_grad_norm_(self.model.parameters(), longest)))
+        if self.scaler is not None:  # leaves out a step that is not finite, and lowers the scale
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        elif finite:
+            self.optimizer.step()
+        if not finite:
+            return False
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.model)
@@ -316,9 +332,10 @@ class TrainingRunner:
         """``snapshot-average.pt``: its statistics measured, validated like any epoch; the model stays as it
         was."""
         weights, members = self.snapshots.average(self.pool)
-        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        model = unwrapped(self.model)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
         try:
-            self.model.load_state_dict(weights)
+            model.load_state_dict(weights)
             self.loader.sampler.set_epoch(self.epoch + 1)  # type: ignore[attr-defined]
             refreshed = refresh_statistics(self.model, self._until_stopped(), self.device)
             measured = {} if self.evaluate is None else self.evaluate(self.model, self.epoch)
@@ -330,12 +347,12 @@ class TrainingRunner:
             }
             state = {
                 **described_state(self, measured),
-                "net": self.model.state_dict(),
+                "net": model.state_dict(),
                 "averaging": self.average,
             }
             self._announce(self.snapshots.save_average(state))
         finally:
-            self.model.load_state_dict(before)
+            model.load_state_dict(before)
         epochs, value = ", ".join(map(str, self.average["epochs"])), self.average["value"]
         scored = "" if value is None else f": {self.key_metric} {value:.4g}"
         log.info("The average of epochs %s%s.", epochs, scored)

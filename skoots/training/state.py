@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from skoots.errors import SnapshotError
+from skoots.models.weights import load_weights, misfit, unwrapped
 from skoots.training.epoch_progress import EpochProgress
 from skoots.training.optimizers import load_optimizer_state, optimizer_state
 from skoots.training.random_state import random_state, set_random_state
@@ -35,10 +36,10 @@ def training_state(runner: TrainingRunner) -> dict[str, Any]:
     """See :meth:`TrainingRunner.state`."""
     state = {
         **described_state(runner, runner.history[-1] if runner.history else {}),
-        "net": runner.model.state_dict(),
+        "net": unwrapped(runner.model).state_dict(),
         "optimizer_state_dict": optimizer_state(runner.optimizer),
         "rng": random_state(),
-        "sampler": {"length": len(runner.loader.sampler), **runner.progress.plain()},  # type: ignore[arg-type]
+        "sampler": {"plan": _plan(runner), **runner.progress.plain()},
         "best": runner.best,
         "averaging": {"pool": runner.pool},
         "history": runner.history,
@@ -49,13 +50,15 @@ def training_state(runner: TrainingRunner) -> dict[str, Any]:
         state["observers"] = {name: value for name, value in remembered.items() if value}
     if runner.scheduler is not None:
         state["torch_scheduler_state_dict"] = scheduler_state(runner.scheduler)
+    if runner.scaler is not None:
+        state["scaler_state_dict"] = runner.scaler.state_dict()
     if runner.ema is not None:
         state["ema_net"] = runner.ema.model.state_dict()
         state["averaging"]["ema_steps"] = runner.ema.steps
     if runner.progress.batches < len(runner.loader) and not runner.accumulation()[0]:
         state["gradients"] = {
             name: parameter.grad
-            for name, parameter in runner.model.named_parameters()
+            for name, parameter in unwrapped(runner.model).named_parameters()
             if parameter.grad is not None
         }
     return state
@@ -65,11 +68,16 @@ def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_s
     """See :meth:`TrainingRunner.load_state`."""
     _load_weights(runner, state)
     runner.epoch, runner.step = state["epoch"], state.get("step", 0)
-    runner.best, runner.history = state.get("best"), list(state.get("history", []))
+    runner.best, history = state.get("best"), list(state.get("history", []))
+    runner.history = [{}] * (
+        runner.epoch - len(history)
+    ) + history  # an average does not tell how it came about
     runner.pool = list(state.get("averaging", {}).get("pool", []))
     if runner.best is not None and runner.best["metric"] != runner.key_metric:
         runner.best, runner.pool = None, []  # values of two metrics cannot be compared
     runner.nonfinite_steps = state.get("nonfinite_steps", 0)
+    if runner.scaler is not None and "scaler_state_dict" in state:
+        runner.scaler.load_state_dict(state["scaler_state_dict"])
     _load_optimizer(runner, state, load_scheduler)
     _load_progress(runner, state)
     for observer in runner.observers:
@@ -80,14 +88,15 @@ def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_s
 
 def _load_weights(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
     try:
-        runner.model.load_state_dict(state["net"])
+        load_weights(runner.model, state["net"])
         if runner.ema is not None:
-            runner.ema.model.load_state_dict(state.get("ema_net", state["net"]))
+            load_weights(runner.ema.model, state.get("ema_net", state["net"]))
             runner.ema.steps = state.get("averaging", {}).get("ema_steps", 0)
-    except RuntimeError as error:
+    except SnapshotError as error:
         raise SnapshotError(
-            f"The snapshot does not fit the model of this config: {error} Resume with the config of "
-            f"its own run (skoots resume), or take over its weights alone (weights.from)."
+            f"The snapshot does not fit the model of this config ({misfit(runner.model, state['net'])}). "
+            "Resume with the config of its own run (skoots resume), or take over what fits (weights.from, "
+            "weights.strict)."
         ) from error
     if runner.ema is not None and "ema_net" not in state:
         log.warning("The snapshot has no EMA weights; the moving average begins with its weights.")
@@ -113,15 +122,22 @@ def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
     sampler = state.get("sampler", {})
     if not sampler.get("batches"):
         return
-    if sampler["length"] != len(runner.loader.sampler):  # type: ignore[arg-type]
+    if sampler["plan"] != _plan(runner):
         log.warning(
-            "The snapshot is in the middle of an epoch of %d samples; now it has %d and is begun again.",
-            sampler["length"],
-            len(runner.loader.sampler),  # type: ignore[arg-type]
+            "The snapshot is in the middle of an epoch of %d samples in %d batches, %d for a step. Now it "
+            "has %d, %d and %d, and is begun again.",
+            *sampler["plan"],
+            *_plan(runner),
         )
         return
     runner.progress = EpochProgress.of(sampler, runner.device)
     gradients = state.get("gradients", {})
-    for name, parameter in runner.model.named_parameters():
+    for name, parameter in unwrapped(runner.model).named_parameters():
         if name in gradients:
             parameter.grad = gradients[name].to(parameter)
+
+
+def _plan(runner: TrainingRunner) -> list[int]:
+    """What the position in an epoch refers to: its samples, its batches, and how many of these make a
+    step."""
+    return [len(runner.loader.sampler), len(runner.loader), runner.accumulate]  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from skoots.api import (
 from skoots.config import load_config
 from skoots.config.yaml12 import dump
 from skoots.errors import ConfigError, SkootsError, SnapshotError
-from skoots.snapshots import read_snapshot
+from skoots.snapshots import read_snapshot, write_snapshot
 
 Make = Callable[..., Any]
 
@@ -164,16 +164,23 @@ def test_a_snapshot_out_of_w_and_b(start: Make, tmp_path: Path, monkeypatch: pyt
     """What comes from W&B is gone on from in a new run, whose logger goes on with the run there."""
     from skoots.loggers import wandb_artifacts
 
-    first = start()
+    better = "runner.optimizer={type: SGD, lr: 1e-9}"  # hardly learns, so that any epoch may be the best
+    first = start(better)
     asked: list[str] = []
 
     def download(reference: str, folder: Path) -> Path:
         asked.append(reference)
+        if reference.endswith(":best"):
+            return Path(shutil.copy(first.best_snapshot, folder / first.best_snapshot.name))
         return Path(shutil.copy(first.latest_snapshot, folder / "snapshot-latest.pt"))
 
     monkeypatch.setattr(wandb_artifacts, "download_snapshot", download)
-    again = start("train_settings.epochs=3", resume="wandb:me/mito/abc123")
-    assert asked == ["wandb:me/mito/abc123"] and again.run_folder != first.run_folder
+    again = start(better, "train_settings.epochs=3", resume="wandb:me/mito/abc123")
+    assert asked[0] == "wandb:me/mito/abc123" and again.run_folder != first.run_folder
+    assert len(asked) == 1 + (first.best_epoch != 2)
+    assert "best is sought anew" not in (again.run_folder / "train.log").read_text()
+    parent = read_snapshot(again.latest_snapshot)["provenance"]["parent"]
+    assert parent["snapshot"] == "wandb:me/mito/abc123"
     assert epochs(again) == ["1", "2", "3"]
     record = json.loads((again.run_folder / "wandb_run.json").read_text())
     assert record == {"id": "abc123", "project": "mito", "entity": "me"}
@@ -186,6 +193,76 @@ def test_a_snapshot_out_of_w_and_b(start: Make, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(SnapshotError, match="no network"):
         start(resume="wandb:me/mito/abc123")
     assert runs_of(tmp_path) == before
+
+
+def test_a_best_snapshot_that_lies_alone_stays_the_best(start: Make, tmp_path: Path) -> None:
+    first = start("runner.snapshots.average_best_models=2", "runner.eval_interval=1")
+    alone = Path(shutil.copy(first.best_snapshot, tmp_path / "alone.pt"))
+    epoch = first.best_epoch
+    again = start("train_settings.epochs=4", resume=str(alone))
+    text = (again.run_folder / "train.log").read_text()
+    assert "best is sought anew" not in text
+    assert (again.run_folder / f"snapshot-best-{epoch:03d}.pt").exists() or again.best_epoch > epoch
+
+
+def test_going_on_from_an_average_keeps_the_numbers_of_the_epochs(start: Make) -> None:
+    first = start("runner.snapshots.average_best_models=2", "runner.eval_interval=1")
+    branch = start("train_settings.epochs=3", resume=str(first.average_snapshot))
+    assert epochs(branch) == ["3"]
+    assert epochs(resume(branch.run_folder, ["train_settings.epochs=4"], progress=False)) == ["3", "4"]
+
+
+def test_a_row_that_a_crash_has_lost_comes_back(start: Make) -> None:
+    first = start()
+    path = first.run_folder / "learning_stats.csv"
+    text = path.read_text()
+    path.write_text("".join(text.splitlines(keepends=True)[:-1]))
+    resume(first.run_folder, progress=False)
+    assert path.read_text() == text
+
+
+def denied(path: Path) -> bool:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_folders_that_may_not_be_read_or_written(start: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_dir", denied)
+        with pytest.raises(SnapshotError, match=r"cannot be looked for: .*: Permission denied"):
+            inspect(first.run_folder)
+    (first.run_folder / "train.log").unlink()
+    (first.run_folder / "train.log").mkdir()
+    with pytest.raises(SkootsError, match=r"train\.log cannot be written: Is a directory"):
+        resume(first.run_folder, progress=False)
+
+
+def test_an_empty_resume_is_refused(start: Make) -> None:
+    with pytest.raises(SnapshotError, match="--resume names nothing"):
+        start(resume="")
+
+
+def test_a_damaged_latest_is_replaced_for_every_reader(start: Make, caplog: pytest.LogCaptureFixture) -> None:
+    first = start("train_settings.epochs=3")
+    content = first.latest_snapshot.read_bytes()
+    first.latest_snapshot.unlink()
+    first.latest_snapshot.write_bytes(content[: len(content) // 2])
+    reference = f"{first.run_folder}:latest"
+    assert inspect(reference).epoch == 2 and load_model(reference, "cpu").epoch == 2
+    assert evaluate_snapshot(reference, device="cpu").epoch == 2
+    assert "is damaged" in caplog.text
+    for verb in (inspect, load_model, evaluate_snapshot):
+        with pytest.raises(SnapshotError, match="is damaged"):
+            verb(first.latest_snapshot)
+
+
+def test_a_config_that_is_none_is_not_followed(start: Make, tmp_path: Path) -> None:
+    state = read_snapshot(start().latest_snapshot)
+    path = write_snapshot({**state, "cfg": str(tmp_path / "other.yaml")}, tmp_path / "odd.pt")
+    for verb in (load_model, evaluate_snapshot):
+        with pytest.raises(SnapshotError, match="holds weights but no config"):
+            verb(path)
+    assert inspect(path).config == {}
 
 
 def test_provenance_tells_code_data_and_versions(start: Make) -> None:

@@ -235,6 +235,23 @@ def test_sigterm_ends_any_verb_with_its_status(stand_in: StandIn, capsys: pytest
     assert capsys.readouterr().err == "skoots: stopped by SIGTERM.\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--snapshot", "runs/a", "t.tif", "p.tif"], "not both"),
+        (["--snapshot", "runs/a", "--min-size", "5"], "--min-size and --ignore-label belong to LABELS"),
+        (["t.tif", "p.tif", "--weights", "raw"], "--weights, --device and --plugin belong to --snapshot"),
+        (["t.tif", "p.tif", "--data", "d"], "belong to --snapshot"),
+        (["t.tif"], "Give LABELS and PREDICTION, or a model: --snapshot runs/mito."),
+    ],
+)
+def test_options_of_evaluate_that_do_not_go_together(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 # resume -----------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CODE = """
-import json, os, resource, sys
+import json, os, resource, sys, time
 import torch._dynamo  # optimizers do, when the first is made
 import skoots.api, skoots.reports.figures, matplotlib.pyplot
 from skoots.cli.main import main
@@ -26,6 +26,9 @@ for line in sys.stdin:
         os.dup2(output, 2)
         if job["largest_file"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
+        if job["slow_disk"]:
+            fsync = os.fsync
+            os.fsync = lambda handle: (time.sleep(job["slow_disk"]), fsync(handle))
         status = main(job["words"])
         sys.stdout.flush()
         sys.stderr.flush()
@@ -43,7 +46,7 @@ class Zygote:
     """
 
     def __init__(self, folder: Path) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "TRAININGS": str(folder)}
         self._process = subprocess.Popen(
             [sys.executable, "-c", CODE],
             stdin=subprocess.PIPE,
@@ -53,10 +56,22 @@ class Zygote:
             env=environment,
         )
         self.log = folder / "log.txt"
+        self.number = self._process.pid
 
-    def start(self, words: Sequence[str], largest_file: int = 0) -> int:
-        """Begin a command; returns the number of its process. Its output is added to ``log``."""
-        job = {"words": list(words), "log": str(self.log), "largest_file": largest_file}
+    def start(self, words: Sequence[str], largest_file: int = 0, slow_disk: float = 0.0) -> int:
+        """Begin a command; returns the number of its process. Its output is added to ``log``.
+
+        Args:
+            words: after ``skoots``.
+            largest_file: bytes that no file may exceed; 0 for no limit.
+            slow_disk: seconds that every flush takes.
+        """
+        job = {
+            "words": list(words),
+            "log": str(self.log),
+            "largest_file": largest_file,
+            "slow_disk": slow_disk,
+        }
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
@@ -72,14 +87,15 @@ class Zygote:
         self.start(words, largest_file)
         return self.status()
 
-    def wait_for(self, text: str, seconds: float = 30.0) -> None:
-        """Until the output holds a text."""
+    def wait_for(self, *texts: str, seconds: float = 60.0) -> None:
+        """Until the output holds one of the texts."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.log.exists() and text in self.log.read_text():
+            output = self.log.read_text() if self.log.exists() else ""
+            if any(text in output for text in texts):
                 return
             time.sleep(0.005)
-        raise AssertionError(f"{text!r} did not come: {self.log.read_text()}")
+        raise AssertionError(f"{texts} did not come: {output}")
 
     def close(self) -> None:
         """End it, and a command that still runs."""

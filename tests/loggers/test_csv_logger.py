@@ -96,7 +96,12 @@ def test_the_history_of_a_run_replaces_what_a_crash_has_left(left: str, tmp_path
         tmp_path / "learning_stats.csv"
     ).read_text() == left  # nothing is written before there is something
     logger.scalars({"a": 3.0}, 3)
+    logger.close()
     assert table(tmp_path) == [["epoch", "a", "b"], ["1", "1.0", ""], ["2", "2.0", "0.5"], ["3", "3.0", ""]]
+    logger = CSVLogger(tmp_path)  # a run that is complete: nothing comes after its history
+    logger.history([{}, {"a": 2.0}])  # of its first epoch nothing is known
+    logger.close()
+    assert table(tmp_path) == [["epoch", "a"], ["2", "2.0"]]
 
 
 def test_a_lost_disk_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

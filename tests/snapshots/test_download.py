@@ -20,24 +20,20 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            found = self.path == "/zoo/mito.pt"
+            found = self.path in ("/zoo/mito.pt", "/zoo/half.pt")
             self.send_response(200 if found else 404)
             self.send_header("Content-Length", str(len(CONTENT) if found else 0))
             self.end_headers()
             if found:
-                self.wfile.write(CONTENT)
+                self.wfile.write(CONTENT[: len(CONTENT) // 2] if "half" in self.path else CONTENT)
 
         def log_message(self, *_: object) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.asked = asked  # type: ignore[attr-defined]
         threading.Thread(target=listening.serve_forever, daemon=True).start()
-        Handler.asked = asked  # type: ignore[attr-defined]
         yield f"http://127.0.0.1:{listening.server_port}/zoo"
         listening.shutdown()
 
@@ -63,6 +59,12 @@ def test_no_file_and_no_network_are_one_sentence(server: str) -> None:
         download_weights(f"{server}/nothing.pt")
     with pytest.raises(SnapshotError, match=r"cannot be downloaded \(.*\)\. Without a network, download it"):
         download_weights("http://127.0.0.1:9/mito.pt")
+
+
+def test_what_came_in_part_is_refused_and_not_kept(server: str, tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match=r"half\.pt cannot be downloaded \(only 350 of 700 bytes came\)"):
+        download_weights(f"{server}/half.pt")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_what_is_an_address() -> None:

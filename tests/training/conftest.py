@@ -85,13 +85,14 @@ def make_runner(volumes: dict[int, LabelledVolume], tmp_path: Path) -> Callable[
         observers = [*changes.pop("observers", ()), LoggerObserver([CSVLogger(root)], {})]
         snapshots = SnapshotManager(root, **changes.pop("snapshots", {}))
         workers, decay = changes.pop("workers", 0), changes.pop("ema", None)
+        size = changes.pop("batch_size", 2)
         if decay is not None:
             changes["ema"] = ExponentialAverage(model, decay)
         settings = {"epochs": 2, "key_metric": "test.loss", "eval_interval": 1, **changes}
         return TrainingRunner(
             model,
             optimizer,
-            train_loader(dataset, 2, seed=5, workers=workers),
+            train_loader(dataset, size, seed=5, workers=workers),
             snapshots,
             device=torch.device("cpu"),
             key_metric_asc=ascending,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader
+from skoots.errors import SnapshotError
 from skoots.instances import Decoding
-from skoots.snapshots import average_weights, read_newest, read_snapshot
+from skoots.snapshots import average_weights, averaging, read_newest, read_snapshot
 from skoots.training.averaging import ExponentialAverage, refresh_statistics
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import Observer
@@ -222,7 +224,7 @@ def test_an_epoch_of_another_length_is_begun_again(make_full: Make, caplog: pyte
     first.fit()
     second = make_full("run", seed=1, samples=6)
     second.load_state(read_newest(first.snapshots.folder)[0])
-    assert "middle of an epoch of 10 samples; now it has 6" in caplog.text
+    assert "an epoch of 10 samples in 5 batches, 2 for a step. Now it has 6, 3 and 2, and" in caplog.text
     assert second.progress.batches == 0 and second.fit().epochs == 4
 
 
@@ -367,19 +369,23 @@ def test_refreshed_statistics_are_those_of_the_data(make_runner: Make) -> None:
     assert first.momentum == 0.1 and not first.training
 
 
-def test_the_average_of_files_does_not_hold_them_all(make_full: Make) -> None:
+def test_the_average_of_files_does_not_hold_them_all(
+    make_full: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One after the other: each is freed before the next is read."""
     runner = make_full("run", seed=1, epochs=1)
     runner.fit()
     path = runner.snapshots.folder / "snapshot-001.pt"
-    read: list[Any] = []
+    alive: list[Any] = []
 
-    def paths() -> Any:
-        for _ in range(5):
-            read.append(path)
-            yield path
+    def watched(path: Any) -> dict[str, Any]:
+        assert sum(reference() is not None for reference in alive) <= 1
+        state = read_snapshot(path)
+        alive.append(weakref.ref(next(iter(state["ema_net"].values()))))
+        return state
 
-    assert equal(average_weights(paths()), read_snapshot(path)["ema_net"]) and len(read) == 5
+    monkeypatch.setattr(averaging, "read_snapshot", watched)
+    assert equal(average_weights([path] * 5), read_snapshot(path)["ema_net"]) and len(alive) == 5
 
 
 # Saves that fail --------------------------------------------------------------------------------------------
@@ -413,3 +419,134 @@ def test_a_save_that_fails_is_said_and_training_goes_on(
     ]  # fmt: skip
     assert not list(runner.snapshots.folder.glob(".*.tmp"))
     assert read_newest(runner.snapshots.folder)[0]["epoch"] == 4
+
+
+def only_larger_files_fail(monkeypatch: pytest.MonkeyPatch, runner: TrainingRunner, epoch: int) -> None:
+    """The lean snapshot of an epoch still fits on the disk, the whole one does not."""
+    from skoots.snapshots import manager
+
+    write = manager.write_snapshot
+
+    def fragile(state: Mapping[str, Any], path: Any, **how: Any) -> Any:
+        if state["epoch"] == epoch and path.name == "snapshot-latest.pt":
+            raise SnapshotError(f"{path} could not be written: No space left on device.")
+        return write(state, path, **how)
+
+    monkeypatch.setattr(manager, "write_snapshot", fragile)
+
+
+@pytest.mark.parametrize("losses", [[3.0, 1.0, 2.0, 2.5], [2.0, 1.0, 2.5, 3.0]])
+def test_a_save_that_fails_half_way_leaves_the_best_that_is_known(
+    losses: list[float], make_full: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = make_full("run", seed=1, eval_interval=1, snapshots={"save_optimizer_state": False})
+    values = iter(losses)
+    runner.evaluate = lambda model, epoch: {"test.loss.skeleton": next(values)}
+    only_larger_files_fail(monkeypatch, runner, epoch=2)
+    result = runner.fit()
+    best = min((value, epoch) for epoch, value in enumerate(losses, start=1) if epoch != 2)
+    assert (result.best_value, result.best_epoch) == best
+    bests = [path.name for path in runner.snapshots.folder.glob("snapshot-best-*.pt")]
+    assert bests == [f"snapshot-best-{result.best_epoch:03d}.pt"]
+    assert read_newest(runner.snapshots.folder)[0]["best"]["epoch"] == result.best_epoch
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 5}, {"accumulate": 3}])
+def test_other_batches_begin_the_epoch_again(
+    changes: dict[str, int], make_full: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make_full("run", seed=1, stop=StopAt(2, 3))
+    first.fit()
+    second = make_full("run", seed=1, **changes)
+    second.load_state(read_newest(first.snapshots.folder)[0])
+    assert "is begun again" in caplog.text and second.progress.batches == 0
+    assert second.fit().epochs == 4
+
+
+def test_minutes_bound_what_a_long_epoch_loses(make_full: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from skoots.snapshots import manager
+
+    clock = [0.0]
+    monkeypatch.setattr(manager.time, "monotonic", lambda: clock[0])
+    saved: list[int] = []
+
+    class Watch(Observer):
+        def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
+            clock[0] += 50.0
+
+        def saved(self, runner: TrainingRunner, found: Any) -> None:
+            if found.within:
+                saved.append(found.batches)
+
+    runner = make_full("run", seed=1, epochs=1, snapshots={"save_minutes": 1.5})
+    runner.observers.append(Watch())
+    runner.fit()
+    assert saved == [2, 4]  # after 100 and after 200 seconds
+    saved.clear()
+    runner = make_full("other", seed=1, epochs=1, snapshots={"save_minutes": None})
+    runner.observers.append(Watch())
+    runner.fit()
+    assert saved == []
+
+
+def test_the_scaler_is_part_of_the_snapshot(make_full: Make) -> None:
+    """Half precision is not there yet; what scales its loss is saved and gone on with all the same."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
+    first = make_full("run", seed=1, epochs=2, scaler=scaler)
+    first.fit()
+    state = read_newest(first.snapshots.folder)[0]
+    assert state["scaler_state_dict"]["scale"] == scaler.get_scale() == 32.0  # it grew twice in six steps
+    second = make_full("run", seed=9, scaler=torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3))
+    second.load_state(state)
+    assert second.scaler.get_scale() == 32.0
+    plain = make_full("plain", seed=1, epochs=2)
+    plain.fit()
+    assert "scaler_state_dict" not in plain.state()
+    for name, value in plain.model.state_dict().items():  # powers of two change nothing
+        assert torch.equal(value, first.model.state_dict()[name])
+
+
+def test_names_are_those_of_the_bare_model_whatever_wraps_it(make_full: Make) -> None:
+    plain = make_full("plain", seed=1)
+    wrapped = make_full("wrapped", seed=2)
+    wrapped.model = torch.compile(wrapped.model)  # nothing is compiled before it is called
+    assert list(wrapped.state()["net"]) == list(plain.state()["net"])
+    wrapped.load_state(plain.state())
+    assert equal(wrapped.state()["net"], plain.state()["net"])
+
+
+def test_a_first_epoch_without_a_number_is_never_best_nor_averaged(make_full: Make) -> None:
+    runner = make_full("run", seed=1, eval_interval=1)
+    values = iter([float("nan"), 2.0, float("inf"), 1.5, 1.0])
+    runner.evaluate = lambda model, epoch: {"test.loss.skeleton": next(values)}
+    result = runner.fit()
+    assert (result.best_epoch, result.average["epochs"]) == (4, [2, 4])
+    assert "net" in read_snapshot(runner.snapshots.folder / "snapshot-average.pt")
+
+
+def test_listed_epochs_latest_and_best_with_a_rare_validation(make_full: Make) -> None:
+    """SuperGradients writes latest only in validated epochs."""
+    latest: list[int] = []
+
+    class Watch(Observer):
+        def saved(self, runner: TrainingRunner, found: Any) -> None:
+            if not found.within:
+                latest.append(read_snapshot(found.files[0])["epoch"])
+
+    settings = {"save_epoch_list": [2, 4], "save_epochs": 100}
+    runner = make_full("run", seed=1, epochs=5, eval_interval=2, snapshots=settings)
+    runner.observers.append(Watch())
+    result = runner.fit()
+    assert latest[:5] == [1, 2, 3, 4, 5]
+    folder = runner.snapshots.folder
+    for epoch in (2, 4, 5):
+        assert read_snapshot(folder / f"snapshot-{epoch:03d}.pt")["epoch"] == epoch
+    measured = {e: row["test.loss.skeleton"] for e, row in enumerate(runner.history, 1) if "test.loss" in row}
+    assert set(measured) == {2, 4, 5} and result.best_epoch == min(measured, key=lambda e: measured[e])
+
+
+def test_a_runner_can_go_on_after_its_end(make_full: Make) -> None:
+    runner = make_full("run", seed=1, epochs=1, snapshots={})
+    runner.fit()
+    runner.epochs = 2
+    assert runner.fit().epochs == 2 and read_newest(runner.snapshots.folder)[0]["epoch"] == 2
