@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +41,6 @@ from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
 from skoots.training.optimizers import build_optimizer
 from skoots.training.runner import RUNNERS, FitResult, TrainingRunner
 from skoots.training.schedules import build_scheduler
-from skoots.training.stopping import StopSignals
 
 log = logging.getLogger("skoots")
 
@@ -212,8 +211,7 @@ def build_runner(
         settings.dataloader_workers,
         settings.dataloader_pin_memory,
     )
-    stop = StopSignals()
-    evaluate = build_evaluator(prepared, stop.heed) if prepared.validation else None
+    evaluate = build_evaluator(prepared) if prepared.validation else None
     if evaluate is not None:
         _check_key_metric(prepared)
     optimizer = build_optimizer(section.optimizer, model)
@@ -243,21 +241,22 @@ def build_runner(
         accumulate=section.batch_accumulate,
         ema=None if section.ema is None else ExponentialAverage(model, **section.ema.model_dump()),
         max_nonfinite_steps=section.max_nonfinite_steps,
-        stop=stop,
         config=plain,
         facts=prepared.facts.plain(),
         provenance=provenance(config, [*prepared.train, *prepared.validation], start.parent),
     )
+    if evaluate is not None:
+        evaluate.heed = runner.heed
     if start.state is not None:
         _go_on(runner, start, config)
     return runner
 
 
-def build_evaluator(prepared: Prepared, heed: Callable[[], None] = lambda: None) -> Evaluator:
-    """Validation as the config describes it; ``heed`` is called after every window."""
+def build_evaluator(prepared: Prepared) -> Evaluator:
+    """Validation as the config describes it."""
     volumes = [volume for volume, _ in prepared.validation]
     loader = covering_loader(CoveringDataset(volumes, prepared.validation_crop))
-    return Evaluator(loader, decoding_of(prepared.config), prepared.device, heed)
+    return Evaluator(loader, decoding_of(prepared.config), prepared.device)
 
 
 def _check_key_metric(prepared: Prepared) -> None:

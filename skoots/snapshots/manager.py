@@ -132,10 +132,12 @@ class SnapshotManager:
         """Whether an epoch (counted from 1) gets a regular snapshot."""
         return last or epoch % self.save_epochs == 0 or epoch in self.save_epoch_list
 
-    def is_due_within(self, step: int) -> bool:
+    def is_due_after(self, step: int) -> bool:
         """Whether latest is to be saved after a step in the middle of an epoch."""
-        if self.save_steps is not None and step % self.save_steps == 0:
-            return True
+        return self.save_steps is not None and step % self.save_steps == 0
+
+    def is_due_by_now(self) -> bool:
+        """Whether the last save is so long ago that latest is to be saved again."""
         return self.save_minutes is not None and time.monotonic() - self._last_save > 60 * self.save_minutes
 
     # Saving ----------------------------------------------------------------------------------------------

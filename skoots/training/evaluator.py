@@ -23,7 +23,7 @@ class Evaluator:
         loader: batches of windows.
         decoding: how maps become instances.
         device: where the model lies.
-        heed: called after every window; raises if the training is to stop.
+        heed: called after every window, see ``TrainingRunner.heed``; raises if the training is to stop.
     """
 
     def __init__(

@@ -228,8 +228,18 @@ class TrainingRunner:
         if self._reserve_memory:
             self._reserve_memory = False
             self.snapshots.reserve(self.state())
+        if self.step > before and self.snapshots.is_due_after(self.step):
+            self._save(within=True)
+        self.heed()
+
+    def heed(self) -> None:
+        """What is to be looked after between batches, of the validation too: the state is whole there.
+
+        Raises:
+            Stopped: a signal has arrived.
+        """
         self._settle(wait=False)
-        if self.step > before and self.snapshots.is_due_within(self.step):
+        if self.progress.batches and self.snapshots.is_due_by_now():
             self._save(within=True)
         self.stop.heed()
 
@@ -245,12 +255,12 @@ class TrainingRunner:
         if finite and total.requires_grad:
             loss = total / size
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        if ends and (finite or size > 1):
-            finite = self._update() and finite
         if not finite:
-            # batch norms have taken in what made the loss infinite, and would never forget a NaN
-            for buffer, before in zip(self.model.buffers(), buffers):
-                buffer.copy_(before)
+            _restore(self.model, buffers)
+        if ends and (finite or size > 1) and not self._update():
+            finite = False
+            _restore(self.model, buffers)
+        if not finite:
             self._count_nonfinite(parts, batch)
             return None
         return {"loss": total.detach(), **{name: value.detach() for name, value in parts.items()}}
@@ -315,11 +325,17 @@ class TrainingRunner:
         self.best = {"epoch": epoch, "value": value, "metric": self.key_metric}
         return True
 
+    def _is_best_still(self) -> bool:
+        """Whether an epoch whose save has failed, or was cut off, is the best."""
+        if self.best is not None and self.best["epoch"] == self.epoch:
+            return True
+        return bool(self.history) and self._judge(self.epoch, self.history[-1].get(self.key_metric))
+
     def _finish(self) -> None:
         """After the last epoch: a last save that failed is tried once more, and the average is made."""
         self._settle()
         if self._saved != (self.epoch, 0) and self.failed_saves:
-            self._save(self._judge(self.epoch, self.history[-1].get(self.key_metric)))
+            self._save(self._is_best_still())
             self._settle()
         if self.pool:
             try:
@@ -408,8 +424,13 @@ class TrainingRunner:
         self._settle()
         if self._saved != (self.epoch, self.progress.batches):
             within = self.progress.batches > 0 or self.epoch == 0
-            is_best = self.best is not None and self.best["epoch"] == self.epoch
-            self._save(is_best and not within, within)
+            self._save(not within and self._is_best_still(), within)
+
+
+def _restore(model: nn.Module, buffers: Sequence[Tensor]) -> None:
+    """Batch norms have taken in what made a loss infinite, and would never forget a NaN."""
+    for buffer, before in zip(model.buffers(), buffers):
+        buffer.copy_(before)
 
 
 RUNNERS: Registry[TrainingRunner] = Registry("runner", TrainingRunner)

@@ -299,6 +299,35 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(
         torch.testing.assert_close(value.detach(), at_first[name] - 0.1 * mean[name])
 
 
+def test_a_batch_that_is_no_number_leaves_no_trace_in_the_moving_average(make_full: Make) -> None:
+    """The last of an accumulation: the others still make a step, and the average takes in clean
+    statistics."""
+    runner = make_full("run", seed=1, epochs=1)
+    loss, calls = runner.model.loss, []
+
+    def poisoned(*given: Any) -> Any:
+        calls.append(given)
+        total, parts = loss(*given)
+        if len(calls) == 4:
+            for buffer in runner.model.buffers():
+                if buffer.is_floating_point():
+                    buffer.fill_(float("nan"))  # as a batch with a NaN does to batch norms
+            return total * float("nan"), parts
+        return total, parts
+
+    runner.model.loss = poisoned
+    seen: list[bool] = []
+
+    class Look(Observer):
+        def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
+            state = runner.ema.model.state_dict().values()
+            seen.append(all(bool(value.isfinite().all()) for value in state))
+
+    runner.observers.append(Look())
+    runner.fit()
+    assert runner.nonfinite_steps == 1 and runner.step == 3 and all(seen) and len(seen) == 4
+
+
 def test_the_moving_average_is_that_of_the_formula(make_model: Make) -> None:
     model = make_model()
     ema = ExponentialAverage(model, decay=0.5)
@@ -482,6 +511,18 @@ def test_minutes_bound_what_a_long_epoch_loses(make_full: Make, monkeypatch: pyt
     runner.observers.append(Watch())
     runner.fit()
     assert saved == [2, 4]  # after 100 and after 200 seconds
+    saved.clear()
+
+    def validate(model: Any, epoch: int) -> dict[str, float]:
+        clock[0] += 1000.0
+        runner.heed()  # as the evaluator does after every window
+        return {"test.loss.skeleton": 1.0}
+
+    runner = make_full("long", seed=1, epochs=1, snapshots={"save_minutes": 15})
+    runner.observers.append(Watch())
+    runner.evaluate = validate
+    runner.fit()
+    assert saved == [5]  # in the middle of a long validation
     saved.clear()
     runner = make_full("other", seed=1, epochs=1, snapshots={"save_minutes": None})
     runner.observers.append(Watch())
