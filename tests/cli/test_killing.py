@@ -145,19 +145,26 @@ def test_a_signal_saves_and_ends_within_a_step(number: signal.Signals, zygote: Z
     state, _ = read_newest(run)
     assert state["step"] >= 3 * 4 and not list(run.glob(".*.tmp"))
     if workers:
-        assert not children_of(zygote)
+        assert_no_process_is_left(zygote)
         assert zygote.run("resume", str(run)) == 0, zygote.log.read_text()
         assert_as_whole(run, whole)
 
 
-def children_of(zygote: Zygote) -> list[str]:
-    """Processes that the trainings have left behind."""
-    found = []
+def assert_no_process_is_left(zygote: Zygote) -> None:
+    """Workers of a data loader notice within seconds that their training is gone."""
+    end = time.monotonic() + 20
+    while left := _processes_in(str(zygote.log.parent)) - {zygote.number}:
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+def _processes_in(folder: str) -> set[int]:
+    found = set()
     for process in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if str(zygote.log.parent).encode() in process.read_bytes() and "Z" not in process.parts:
-                found.append(process.parent.name)
-    return [number for number in found if int(number) != zygote.number]
+            if f"TRAININGS={folder}\0".encode() in process.read_bytes():
+                found.add(int(process.parent.name))
+    return found
 
 
 def test_a_signal_while_the_last_snapshot_is_written(zygote: Zygote) -> None:
