@@ -82,7 +82,7 @@ def evaluate_snapshot(
     if asked is not None and read_weights(find_snapshot(snapshot), weights)[1] != "skoots":
         loaded, volumes = _foreign(asked, find_snapshot(snapshot), data, weights, device)
     else:
-        loaded = load_model(snapshot, device, plugins, weights)
+        loaded = _own(snapshot, device, plugins, weights)
         loaded = replace(loaded, config=_with_data(loaded.config, asked, data))
         volumes = _open(loaded.config, loaded.facts, loaded.snapshot)
     path = loaded.snapshot
@@ -99,6 +99,19 @@ def evaluate_snapshot(
         baseline,
         tuple(volume.name for volume, _ in whole),
         bool(held_out),
+    )
+
+
+def _own(snapshot: Path | str, device: str | None, plugins: Sequence[str], weights: str) -> LoadedModel:
+    try:
+        return load_model(snapshot, device, plugins, weights)
+    except SnapshotError:
+        path = find_snapshot(snapshot)
+        layout = read_weights(path, weights)[1]
+        if layout == "skoots":
+            raise
+    raise SnapshotError(
+        f"{path} ({layout}) holds weights but no config of skoots. Give one: --config CONFIG."
     )
 
 

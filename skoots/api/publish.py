@@ -49,6 +49,10 @@ def publish(
     path = Path(output)
     if path.exists() and not overwrite:
         raise SnapshotError(f"{path} exists; choose another output or say --overwrite.")
+    if not path.absolute().parent.is_dir():
+        raise SnapshotError(
+            f"{path} cannot be written: the folder {path.parent} does not exist. Make it first."
+        )
     state, source = read_reference(snapshot)
     lean = {key: state[key] for key in KEPT if key in state}
     provenance = {key: value for key, value in state.get("provenance", {}).items() if key not in PERSONAL}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ def starting(config: Config, resume: str | bool | None, runs: Path | str) -> Ite
         with in_its_run(_run_in(Path(runs).expanduser() / experiment, wanted)) as start:
             yield start
         return
+    if Path(wanted).name.startswith("RUN_") and Path(wanted).expanduser().is_dir():
+        with in_its_run(find_run(wanted)) as start:
+            yield start
+        return
     remote = wanted.startswith(REMOTE)
     reference = "" if remote else wanted or config.resume_training_from or ""
     state, source = read_reference(reference) if reference else (None, None)
@@ -91,6 +95,8 @@ def removed_if_it_fails(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()  # of an experiment that has no other run
         raise
 
 

@@ -289,7 +289,7 @@ def _go_on(runner: TrainingRunner, start: Start, config: Config) -> None:
         where += f" and {runner.progress.batches} of {len(runner.loader)} batches"
     if runner.epoch < runner.epochs:
         log.info("Going on from %s.", where)
-    elif start.in_place:
+    elif start.in_place and runner.epoch == runner.epochs:
         log.info("The run is complete (%s); only its conclusion is made.", where)
     else:
         problem = f"is {runner.epochs} and {start.source} is at epoch {runner.epoch}: nothing is left to do"

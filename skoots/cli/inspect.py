@@ -41,13 +41,13 @@ def inspect(
 
     if against is not None:
         lines = api.compare(snapshot, against)
-        typer.echo("\n".join(lines) if lines else "No difference.")
+        typer.echo(json.dumps(lines) if as_json else "\n".join(lines) if lines else "No difference.")
         return
     report = api.inspect(snapshot)
     if config:
         from skoots.config.yaml12 import dump
 
-        typer.echo(dump(report.config), nl=False)
+        typer.echo(json.dumps(report.config) + "\n" if as_json else dump(report.config), nl=False)
         return
     typer.echo(json.dumps(vars(report), default=str) if as_json else described(report))
 

@@ -41,8 +41,8 @@ def with_latest(words: Sequence[str]) -> list[str]:
     given = list(words)
     if "--resume" in given:
         place = given.index("--resume") + 1
-        following = given[place] if place < len(given) else ""
-        if not following or re.match(r"-|[\w.]+=", following) or following.endswith((".yaml", ".yml")):
+        following = given[place] if place < len(given) else "--"
+        if re.match(r"-|[\w.]+=", following) or following.endswith((".yaml", ".yml")):
             given.insert(place, "latest")
     return given
 

@@ -42,7 +42,7 @@ def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tenso
     """
     path = Path(path)
     check_word(which)
-    if path.is_file() and path.stat().st_size and not _begins_as_archive(path):
+    if path.is_file() and _begins_with(path, b"\x80"):
         state = load_safely(path, path)  # as torch before 1.6 wrote; it carries no sums to verify
     else:
         verify(path)
@@ -60,9 +60,9 @@ def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tenso
     raise _no_weights(path, f"the keys {', '.join(map(str, list(state)[:8]))}")
 
 
-def _begins_as_archive(path: Path) -> bool:
+def _begins_with(path: Path, beginning: bytes) -> bool:
     with open(path, "rb") as file:
-        return file.read(2) == b"PK"
+        return file.read(len(beginning)) == beginning
 
 
 def _raw(weights: Mapping[str, Tensor], which: str, path: Path) -> dict[str, Tensor]:

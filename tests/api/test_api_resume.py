@@ -80,6 +80,12 @@ def test_a_run_by_its_name(start: Make, tmp_path: Path) -> None:
     start()
     again = start("train_settings.epochs=3", resume=first.run_folder.name)
     assert again.run_folder == first.run_folder and epochs(again) == ["1", "2", "3"]
+    assert start("train_settings.epochs=4", resume=str(first.run_folder)).run_folder == first.run_folder
+    with pytest.raises(
+        ConfigError, match=r"train_settings\.epochs: is 2 and .* is at epoch 4: nothing is left"
+    ):
+        start(resume=first.run_folder.name)
+    assert load_config(first.run_folder / "pytorch_config.yaml").train_settings.epochs == 4
     with pytest.raises(SnapshotError, match=r"There is no run RUN_1 in .*mito\. .* has the runs RUN_2"):
         start(resume="RUN_1")
 
@@ -306,7 +312,7 @@ def test_weights_that_do_not_fit_name_the_key_before_any_training(start: Make, t
         start(f"weights.from={tmp_path / 'other.pt'}")
     with pytest.raises(ConfigError, match=r"weights\.from: There is no snapshot nowhere"):
         start("weights=nowhere")
-    assert not list(tmp_path.glob("runs/*/*"))
+    assert not list(tmp_path.glob("runs/*"))  # nor an empty experiment
 
 
 # One rule for EMA -------------------------------------------------------------------------------------------
@@ -405,7 +411,9 @@ def test_weights_of_another_program(start: Make, config_file: Path, tmp_path: Pa
     own = evaluate_snapshot(trained.latest_snapshot, device="cpu")
     assert found.epoch is None and found.metrics["test.F1"] == own.metrics["test.F1"]
     assert found.metrics["test.loss.semantic"] == pytest.approx(own.metrics["test.loss.semantic"], abs=1e-6)
-    with pytest.raises(SnapshotError, match="is no skoots snapshot"):
+    with pytest.raises(
+        SnapshotError, match=r"\(SuperGradients\) holds weights but no config of skoots\. Give"
+    ):
         evaluate_snapshot(tmp_path / "ckpt_best.pth")
 
 
@@ -468,6 +476,8 @@ def test_what_is_published_is_lean_and_has_the_checksum_that_is_said(start: Make
     assert load_model(made.output, "cpu").epoch == 2
     with pytest.raises(SnapshotError, match=r"mito\.pt exists; choose another output or say --overwrite"):
         publish(trained.latest_snapshot, made.output)
+    with pytest.raises(SnapshotError, match=r"the folder .*nowhere does not exist"):
+        publish(trained.latest_snapshot, tmp_path / "nowhere" / "mito.pt")
 
 
 # Safety -----------------------------------------------------------------------------------------------------
