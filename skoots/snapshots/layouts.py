@@ -61,8 +61,11 @@ def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tenso
 
 
 def _begins_with(path: Path, beginning: bytes) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(beginning)) == beginning
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(beginning)) == beginning
+    except OSError:
+        return False  # verifying says why
 
 
 def _raw(weights: Mapping[str, Tensor], which: str, path: Path) -> dict[str, Tensor]:

@@ -319,6 +319,9 @@ class SnapshotManager:
         ):
             if best["epoch"] is None or name != snapshot_name(best["epoch"], best=True, prefix=self.prefix):
                 remove_if_there(self.folder / name)
+        for name, number in epochs_by_name(names, best=True, prefix=self.prefix).items():
+            if best["epoch"] is not None and number > best["epoch"]:  # of a save that was killed half way
+                remove_if_there(self.folder / name)
         for name, member in epochs_by_name(names_in(self.folder / POOL), prefix=self.prefix).items():
             if member not in _pool_epochs(state):
                 remove_if_there(self.folder / POOL / name)

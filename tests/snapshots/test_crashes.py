@@ -354,6 +354,16 @@ def test_rotation_never_loses_the_last_snapshot_that_can_be_gone_on_from(
         shutil.rmtree(folder)
 
 
+def test_a_best_of_a_save_that_was_killed_half_way_is_not_taken_for_the_best(tmp_path: Path) -> None:
+    """It has its name, and latest knows nothing of it; the epoch is done again, and is no best this time."""
+    manager = SnapshotManager(tmp_path, save_epochs=100)
+    best = {"epoch": 1, "value": 0.5, "metric": "test.F1"}
+    manager.save(state(1, best=best), 1, is_best=True)
+    (tmp_path / "snapshot-best-002.pt").write_bytes((tmp_path / "snapshot-latest.pt").read_bytes())
+    SnapshotManager(tmp_path, save_epochs=100).save(state(2, best=best), 2)
+    assert find_snapshot(f"{tmp_path}:best").name == "snapshot-best-001.pt"
+
+
 def test_one_save_writes_its_bytes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from skoots.snapshots.files import _HashingFile
 
