@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.samples import as_numbers
 
 EPSILON = 1e-6  # probabilities nearer to 0 or 1 count as this near, so that the logarithm stays finite
 
@@ -27,7 +28,9 @@ class BCE(Criterion):
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         output, target = output.float(), target.float()
-        counts = torch.ones_like(target) if valid is None else valid.to(target).expand_as(target)
+        counts = (
+            torch.ones_like(target) if valid is None else as_numbers(valid, target.dtype).expand_as(target)
+        )
         if self.positive_weight == "balanced":
             positive = (target * counts).sum()
             factor = ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, 100)
