@@ -9,7 +9,6 @@ gradient is written out by hand: one channel at a time and in place, where autog
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Any, cast
 
 import torch

@@ -31,14 +31,18 @@ class BCE(Criterion):
         counts = (
             torch.ones_like(target) if valid is None else as_numbers(valid, target.dtype).expand_as(target)
         )
-        if self.positive_weight == "balanced":
-            positive = (target * counts).sum()
-            factor = ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, 100)
-        else:
-            factor = target.new_tensor(float(self.positive_weight))
-        weight = counts * (1 + (factor - 1) * target)
+        weight = counts
+        if self.positive_weight != 1:
+            weight = counts * (1 + (self._factor(target, counts) - 1) * target)
         # torch's own function refuses a NaN (on CUDA it kills the process) and autocast; the loss must report
         # it instead.
         output = output.clamp(EPSILON, 1 - EPSILON)
-        loss = -(target * output.log() + (1 - target) * (1 - output).log())
-        return (loss * weight).sum() / weight.sum().clamp(min=1)
+        likelihood = torch.lerp((1 - output).log(), output.log(), target)
+        return -(likelihood * weight).sum() / weight.sum().clamp(min=1)
+
+    def _factor(self, target: Tensor, counts: Tensor) -> Tensor | float:
+        """What the voxels whose target is 1 are multiplied by."""
+        if self.positive_weight != "balanced":
+            return float(self.positive_weight)
+        positive = (target * counts).sum()
+        return ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, 100)
