@@ -98,7 +98,7 @@ class VectorHead(Head):
     def loss(
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
     ) -> Tensor:
-        vector, offset, foreground = outputs["vector"], targets["offset"], targets["foreground"]
+        vector, offset, foreground = outputs["vector"].float(), targets["offset"], targets["foreground"]
         valid = batch.valid.unsqueeze(1)
         probability = offset_to_prob(self.scale, vector, offset, self.sigma(epoch), foreground)
         loss = self.criterion(probability, foreground, valid)
