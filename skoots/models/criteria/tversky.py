@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import torch
 from torch import Tensor
 
 from skoots.models.criteria.base import CRITERIA, Criterion
 from skoots.ranges import NotNegative
+from skoots.samples import as_numbers
 
 
 def counted(output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """Output and target in float32, with voxels that do not count set to 0 in both."""
     output, target = output.float(), target.float()
-    return (output, target) if valid is None else (output * valid, target * valid)
+    if valid is None:
+        return output, target
+    counts = as_numbers(valid, output.dtype)
+    return output * counts, target * counts
+
+
+def overlap_sums(output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of output * target, of output and of target over the voxels that count, in float32."""
+    if target.requires_grad or torch.compiler.is_compiling():  # a compiler fuses the plain form by itself
+        output, target = counted(output, target, valid)
+        return (output * target).sum(), output.sum(), target.sum()
+    sums = _OverlapSums.apply(output.float(), target.float(), valid)
+    return cast(tuple[Tensor, Tensor, Tensor], sums)
+
+
+class _OverlapSums(torch.autograd.Function):
+    """``overlap_sums`` with a gradient for ``output`` alone, in one buffer instead of a map a term."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, target: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(target, valid)
+        if valid is None:
+            return (output * target).sum(), output.sum(), target.sum()
+        counts = as_numbers(valid, output.dtype)
+        buffer = output * counts
+        in_output = buffer.sum()
+        hit = buffer.mul_(target).sum()
+        return hit, in_output, torch.mul(target, counts, out=buffer).sum()
+
+    @staticmethod
+    def backward(ctx: Any, of_hit: Tensor, of_output: Tensor, of_target: Tensor) -> tuple[Tensor, None, None]:
+        target, valid = ctx.saved_tensors
+        gradient = (target * of_hit).add_(of_output)
+        return gradient if valid is None else gradient.mul_(as_numbers(valid, gradient.dtype)), None, None
 
 
 @CRITERIA.register
@@ -29,10 +68,8 @@ class Tversky(Criterion):
         self.alpha, self.beta, self.eps = alpha, beta, eps
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-        output, target = counted(output, target, valid)
-        hit = (output * target).sum()
-        false_positive = output.sum() - hit
-        false_negative = target.sum() - hit
+        hit, in_output, in_target = overlap_sums(output, target, valid)
+        false_positive, false_negative = in_output - hit, in_target - hit
         return 1 - (hit + self.eps) / (
             hit + self.alpha * false_positive + self.beta * false_negative + self.eps
         )
@@ -51,5 +88,5 @@ class Dice(Criterion):
         self.smooth = smooth
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-        output, target = counted(output, target, valid)
-        return 1 - (2 * (output * target).sum() + self.smooth) / (output.sum() + target.sum() + self.smooth)
+        hit, in_output, in_target = overlap_sums(output, target, valid)
+        return 1 - (2 * hit + self.smooth) / (in_output + in_target + self.smooth)

@@ -100,7 +100,7 @@ class VectorHead(Head):
     ) -> Tensor:
         vector, offset, foreground = outputs["vector"].float(), targets["offset"], targets["foreground"]
         valid = batch.valid.unsqueeze(1)
-        probability = offset_to_prob(self.scale, vector, offset, self.sigma(epoch)) * foreground
+        probability = offset_to_prob(self.scale, vector, offset, self.sigma(epoch), foreground)
         loss = self.criterion(probability, foreground, valid)
         if self.distance_weight:
             shape = (1, -1, *(1,) * batch.valid.dim())[: vector.ndim]
