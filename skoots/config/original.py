@@ -279,7 +279,7 @@ class _Translator:
             "grid": to_zyx(old.ELASTIC_GRID_SHAPE),
             "magnitude": to_zyx(old.ELASTIC_GRID_MAGNITUDE),
         }
-        nodes = [
+        nodes: list[dict[str, Any]] = [
             {"type": "Flip", "rate": old.FLIP_RATE},
             {"type": "Affine", "rate": old.AFFINE_RATE, **affine},
             {"type": "Elastic", "rate": old.ELASTIC_RATE, **elastic},
