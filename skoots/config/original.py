@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from skoots.config.annotated import Line, Tree, paragraph, plain, render
 from skoots.config.arguments import argument_faults, signature_of
-from skoots.config.commented import Line, Tree, paragraph, plain, render
 from skoots.config.original_settings import Augmentation, OriginalSettings, each_setting
 from skoots.config.words import shown
 from skoots.errors import ConfigError, Fault
@@ -25,10 +25,11 @@ SCHEDULERS = {"cosine_annealing_warm_restarts": "CosineAnnealingWarmRestarts"}
 CRITERIA = {"tversky": "Tversky", "soft_cldice": "SoftDiceClDice"}
 NETWORKS = {"bism_unext": "UNet", "bism_unet": "UNet"}
 NORMS = {"layernorm": "layer", "batchnorm": "batch"}
+GREY_RANGE = 4  # standard deviations in the range 0 to 1, as the preset `original` takes them
 SWA = {"swa_start": 100, "swa_lr": 0.05}  # fixed in the original's training function
 
 OTHER_NETWORK = "a detail of the old network, which is not the one written here"
-ONE_DEVICE = "crops are made on the CPU and go to the device of the training"
+ONE_DEVICE = "no matter of a result; data.augment_on says where crops are made"
 ONE_MASK = (
     "the mask is every voxel within `radius` of the skeleton in physical distance, with gaps between objects"
 )
@@ -218,9 +219,7 @@ class _Translator:
             to_zyx(crop), "z, y, x: AUGMENTATION.CROP_DEPTH, CROP_WIDTH (rows), CROP_HEIGHT (columns)"
         )
         tree["voxel_size"] = self.voxel_size()
-        tree["normalize"] = Line(
-            "dtype", "8-bit grey values as 0 to 1: what BRIGHTNESS_RANGE and NOISE_GAMMA are measured in"
-        )
+        tree["normalize"] = Line("zscore", "mean and deviation of each volume; there, of the training set")
         tree["augment"] = self.augment()
         return tree
 
@@ -265,31 +264,38 @@ class _Translator:
         disturbing = [name for name in Augmentation.model_fields if name not in NOT_DISTURBING]
         if all(getattr(old, name) == Augmentation.model_fields[name].default for name in disturbing):
             return Line("original", "AUGMENTATION: every rate and range at the original's default")
-        shear = max(abs(limit) for limit in old.AFFINE_SHEAR)
-        if sum(old.AFFINE_SHEAR):
-            text = f"is {shown(tidy(old.AFFINE_SHEAR))}; shear goes as far to either side, so {shear:g}"
-            self.remarks.append(Note("AUGMENTATION.AFFINE_SHEAR", text))
-        low, high = old.AFFINE_YAW
-        affine = {
+        text = "is measured in grey values from 0 to 1; a standard deviation is taken for a quarter of them"
+        self.remarks += [
+            Note(f"AUGMENTATION.{name}", f"{text}, so numbers are {GREY_RANGE} times as large")
+            for name in ("BRIGHTNESS_RANGE", "NOISE_GAMMA")
+        ]
+        plane = {
             "scale": old.AFFINE_SCALE,
-            "degrees": high if low == -high else [low, high],
-            "shear": shear,
+            "degrees": self.either_side("AUGMENTATION.AFFINE_YAW", old.AFFINE_YAW),
+            "shear": self.either_side("AUGMENTATION.AFFINE_SHEAR", old.AFFINE_SHEAR),
         }
-        elastic = {
-            "grid": to_zyx(old.ELASTIC_GRID_SHAPE),
-            "magnitude": to_zyx(old.ELASTIC_GRID_MAGNITUDE),
-        }
+        grid = {"grid": to_zyx(old.ELASTIC_GRID_SHAPE), "magnitude": to_zyx(old.ELASTIC_GRID_MAGNITUDE)}
+        brightness = {"contrast": [1, 1], "brightness": [GREY_RANGE * b for b in old.BRIGHTNESS_RANGE]}
+        contrast = {"contrast": old.CONTRAST_RANGE, "brightness": [0, 0]}
         nodes: list[dict[str, Any]] = [
             {"type": "Flip", "rate": old.FLIP_RATE},
-            {"type": "Affine", "rate": old.AFFINE_RATE, **affine},
-            {"type": "Elastic", "rate": old.ELASTIC_RATE, **elastic},
-            {"type": "Brightness", "rate": old.BRIGHTNESS_RATE, "brightness": old.BRIGHTNESS_RANGE},
-            {"type": "Contrast", "rate": old.CONTRAST_RATE, "contrast": old.CONTRAST_RANGE},
-            {"type": "Noise", "rate": old.NOISE_RATE, "deviation": old.NOISE_GAMMA},
-            {"type": "Invert"},
+            {"type": "Affine", "rate": old.AFFINE_RATE, **plane},
+            {"type": "Elastic", "rate": old.ELASTIC_RATE, **grid},
+            {"type": "Invert", "rate": 0.5},
+            {"type": "BrightnessContrast", "rate": old.BRIGHTNESS_RATE, **brightness},
+            {"type": "BrightnessContrast", "rate": old.CONTRAST_RATE, **contrast},
+            {"type": "Noise", "rate": old.NOISE_RATE, "deviation": GREY_RANGE * old.NOISE_GAMMA},
         ]
         tidied = [{key: tidy(value) for key, value in node.items()} for node in nodes]
-        return Line(tidied, "AUGMENTATION: FLIP, AFFINE, ELASTIC, BRIGHTNESS, CONTRAST, NOISE, and inversion")
+        return Line(tidied, "AUGMENTATION: FLIP, AFFINE, ELASTIC, inversion, BRIGHTNESS, CONTRAST, NOISE")
+
+    def either_side(self, setting: str, limits: Sequence[float]) -> float:
+        """An angle that goes as far to one side as to the other."""
+        largest = max(abs(limit) for limit in limits)
+        if sum(limits):
+            text = f"is {shown(tidy(list(limits)))}; angles go as far to either side here, so {largest:g}"
+            self.remarks.append(Note(setting, text))
+        return largest
 
     # Model
 
@@ -387,6 +393,7 @@ class _Translator:
         from skoots.training.optimizers import optimizer_class
 
         name = self.choice("TRAIN.OPTIMIZER", train.OPTIMIZER, OPTIMIZERS)
+        own = {"lr": train.LEARNING_RATE, "weight_decay": tidy(train.WEIGHT_DECAY)}
         more = self.keywords("TRAIN.OPTIMIZER_KEYWORD_ARGUMENTS", "TRAIN.OPTIMIZER_KEYWORD_VALUES")
         if name != "SGD":
             more = {"eps": train.OPTIMIZER_EPS, **more}
@@ -394,7 +401,10 @@ class _Translator:
             self.remarks.append(
                 Note("TRAIN.OPTIMIZER_EPS", f"is {train.OPTIMIZER_EPS:g}; sgd has no such argument")
             )
-        params = {"lr": train.LEARNING_RATE, "weight_decay": tidy(train.WEIGHT_DECAY), **more}
+        for twice in own.keys() & more.keys():
+            problem = "has a setting of its own"
+            self.faults.append(Fault(f"TRAIN.OPTIMIZER_KEYWORD_ARGUMENTS.{twice}", problem, "Leave it out."))
+        params = {**own, **more}
         self.arguments("TRAIN.OPTIMIZER_KEYWORD_ARGUMENTS", name and optimizer_class(name), params)
         comments = {
             "lr": "TRAIN.LEARNING_RATE",

@@ -87,6 +87,19 @@ def parse(
     return value, faults
 
 
+def inline(value: Any) -> str:
+    """A plain value as YAML on one line, e.g. ``{type: Tversky, alpha: 0.25}``."""
+    text = yaml.dump(
+        [value],
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=float("inf"),
+        default_flow_style=True,
+    )
+    return text.strip()[1:-1]
+
+
 def scalar(text: str) -> Any:
     """The value of one override, typed as in YAML.
 
@@ -102,19 +115,6 @@ def scalar(text: str) -> Any:
 def dump(value: Any) -> str:
     """A plain value as YAML that both versions of YAML read alike."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-
-
-def inline(value: Any) -> str:
-    """A plain value as YAML on one line, e.g. ``{type: Tversky, alpha: 0.25}``."""
-    text = yaml.dump(
-        [value],
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        width=float("inf"),
-        default_flow_style=True,
-    )
-    return text.strip()[1:-1]
 
 
 def _without_elisions(text: str) -> str:

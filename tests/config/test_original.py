@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from skoots.config import load_config
-from skoots.config.commented import Line, plain, render
+from skoots.config.annotated import Line, plain, render
 from skoots.config.original import WITHOUT_COUNTERPART, Translation, translate
 from skoots.config.original_settings import OriginalSettings, each_setting, parse_settings, read_settings
 from skoots.config.yaml12 import parse
@@ -116,15 +117,30 @@ def test_what_a_setting_becomes(old: str, path: str, value: Any) -> None:
 
 def test_augmentations_are_a_list_where_one_was_changed() -> None:
     old = "AUGMENTATION: {AFFINE_YAW: [-10, 20], ELASTIC_GRID_SHAPE: [4, 5, 6], NOISE_GAMMA: 0.3}"
-    assert imported(old).config["data"]["augment"] == [
+    made = imported(old)
+    assert made.config["data"]["augment"] == [
         {"type": "Flip", "rate": 0.5},
-        {"type": "Affine", "rate": 0.66, "scale": [0.85, 1.1], "degrees": [-10, 20], "shear": 7},
+        {"type": "Affine", "rate": 0.66, "scale": [0.85, 1.1], "degrees": 20, "shear": 7},
         {"type": "Elastic", "rate": 0.33, "grid": [6, 4, 5], "magnitude": [0.01, 0.05, 0.05]},
-        {"type": "Brightness", "rate": 0.4, "brightness": [-0.1, 0.1]},
-        {"type": "Contrast", "rate": 0.33, "contrast": [0.75, 2]},
-        {"type": "Noise", "rate": 0.2, "deviation": 0.3},
-        {"type": "Invert"},
+        {"type": "Invert", "rate": 0.5},
+        {"type": "BrightnessContrast", "rate": 0.4, "contrast": [1, 1], "brightness": [-0.4, 0.4]},
+        {"type": "BrightnessContrast", "rate": 0.33, "contrast": [0.75, 2], "brightness": [0, 0]},
+        {"type": "Noise", "rate": 0.2, "deviation": 1.2},
     ]
+    assert "is [-10, 20]; angles go as far to either side here, so 20" in str(made.remarks)
+
+
+def test_the_list_and_the_preset_agree() -> None:
+    presets = pytest.importorskip("skoots.data.augment.presets")  # not there yet
+    from skoots.data.augment import AUGMENTATIONS
+
+    nodes = imported("AUGMENTATION: {FLIP_RATE: 0.25}").config["data"]["augment"]
+    built, preset = [AUGMENTATIONS.build(node) for node in nodes], presets.original_augmentations()
+    assert [type(part) for part in built] == [type(part) for part in preset]
+    for part, other in zip(built[1:], preset[1:]):
+        for name, value in vars(part).items():
+            expected = getattr(other, name)
+            assert np.array_equal(value, expected), name
 
 
 def test_sigma_shrinks_in_the_same_epochs() -> None:
@@ -327,6 +343,10 @@ def test_all_faults_come_at_once_with_near_misses() -> None:
             "TRAIN: {OPTIMIZER_KEYWORD_ARGUMENTS: [beta], OPTIMIZER_KEYWORD_VALUES: [1]}",
             "OPTIMIZER_KEYWORD_ARGUMENTS.beta.*Did you mean betas",
         ),
+        (
+            "TRAIN: {OPTIMIZER_KEYWORD_ARGUMENTS: [lr], OPTIMIZER_KEYWORD_VALUES: [1]}",
+            "OPTIMIZER_KEYWORD_ARGUMENTS.lr: has a setting of its own",
+        ),
         ("TRAIN: {SCHEDULER: cosine}", "TRAIN.SCHEDULER: is .cosine."),
         ("MODEL: {ARCHITECTURE: unext}", "Did you mean bism_unext"),
         (
@@ -379,7 +399,7 @@ def test_the_config_loads(old: str, gpus: int, without_pending: Strip) -> None:
     made = without_pending(imported(old, gpus).config)
     config = load_config(made)
     assert config.runner.optimizer["params"]["lr"] == 5e-4
-    assert config.data.normalize == "dtype"
+    assert config.data.normalize == "zscore"
 
 
 def test_lines_switched_off_are_comments() -> None:
