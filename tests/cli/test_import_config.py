@@ -84,10 +84,12 @@ def test_the_config_of_a_model_file(tmp_path: Path) -> None:
 
 
 def write_folder(folder: Path, seed: int) -> None:
+    """A tiny volume; its labels too, unless it is background."""
     folder.mkdir()
     image, labels = make_volume((12, 24, 24), seed, radius=(2.0, 3.0))
     write_volume(folder / "a.tif", (image * 255).astype(np.uint8))
-    write_volume(folder / "a.labels.tif", labels.astype(np.uint16))
+    if folder.name != "background":
+        write_volume(folder / "a.labels.tif", labels.astype(np.uint16))
 
 
 @pytest.mark.slow
@@ -95,7 +97,7 @@ def test_the_new_config_trains(
     old: Path, without_pending: Callable[[dict[str, Any]], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.fsync", lambda handle: None)
-    for name, seed in (("train", 1), ("validation", 2)):
+    for name, seed in (("train", 1), ("validation", 2), ("background", 3)):
         write_folder(old.parent / name, seed)
     old.write_text(
         "MODEL: {DIMS: [4, 8, 4]}\n"
@@ -103,6 +105,8 @@ def test_the_new_config_trains(
         "  TRAIN_DATA_DIR: [train]\n"
         "  TRAIN_SAMPLE_PER_IMAGE: [2]\n"
         "  VALIDATION_DATA_DIR: [validation]\n"
+        "  BACKGROUND_DATA_DIR: [background]\n"
+        "  BACKGROUND_SAMPLE_PER_IMAGE: [2]\n"
         "AUGMENTATION: {CROP_WIDTH: 16, CROP_HEIGHT: 16, CROP_DEPTH: 8}\n"
     )
     assert main(["import-config", str(old), "-o", "new.yaml"]) == 0
