@@ -338,9 +338,9 @@ class _Translator:
         }
 
     def loss(self, name: str) -> Tree:
-        train, setting = self.old.TRAIN, f"TRAIN.LOSS_{name}"
         from skoots.models.criteria.base import CRITERIA as PARTS
 
+        train, setting = self.old.TRAIN, f"TRAIN.LOSS_{name}"
         part = self.choice(setting, getattr(train, f"LOSS_{name}"), CRITERIA)
         given = self.keywords(f"{setting}_KEYWORDS", f"{setting}_VALUES")
         self.arguments(f"{setting}_KEYWORDS", part and PARTS.get(part), given)
@@ -389,9 +389,9 @@ class _Translator:
         }
 
     def optimizer(self) -> Tree:
-        train = self.old.TRAIN
         from skoots.training.optimizers import optimizer_class
 
+        train = self.old.TRAIN
         name = self.choice("TRAIN.OPTIMIZER", train.OPTIMIZER, OPTIMIZERS)
         own = {"lr": train.LEARNING_RATE, "weight_decay": tidy(train.WEIGHT_DECAY)}
         more = self.keywords("TRAIN.OPTIMIZER_KEYWORD_ARGUMENTS", "TRAIN.OPTIMIZER_KEYWORD_VALUES")
@@ -467,7 +467,7 @@ class _Translator:
         return known.get(value.lower(), "")
 
     def alike(self, setting: str, values: Sequence[Any], other: str, others: Sequence[Any]) -> bool:
-        """Whether two lists are as long as each other."""
+        """Whether two lists are as long as each other; a fault if not."""
         if len(values) != len(others):
             problem = f"has {len(values)} entries and {other} has {len(others)}"
             self.faults.append(Fault(setting, problem, "Give one for each."))
