@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 
-def _per_axis(values: Sequence[float] | Tensor, like: Tensor) -> Tensor:
-    """D numbers, shaped to multiply (B, D, *S)."""
+def per_axis(values: Sequence[float] | Tensor, like: Tensor) -> Tensor:
+    """D numbers, as a list or a tensor, shaped to multiply (B, D, *S)."""
     if not isinstance(values, Tensor):
         # Filled where they are needed: a GPU would wait for a copy from the host.
         values = torch.stack([like.new_full((), value) for value in values])
@@ -35,7 +35,7 @@ def vector_to_embedding(scale: Sequence[float] | Tensor, vector: Tensor) -> Tens
     """
     axes = [torch.arange(n, dtype=vector.dtype, device=vector.device) for n in vector.shape[2:]]
     mesh = torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
-    return mesh + _per_axis(scale, vector) * vector
+    return mesh + per_axis(scale, vector) * vector
 
 
 def baked_embed_to_prob(embedding: Tensor, baked: Tensor, sigma: Sequence[float] | Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def offset_to_prob(
     """
     dtype = torch.promote_types(vector.dtype, torch.float32)
     vector, offset = vector.to(dtype), offset.to(dtype)
-    scale, sigma = _per_axis(scale, vector), _per_axis(sigma, vector)
+    scale, sigma = per_axis(scale, vector), per_axis(sigma, vector)
     factor = None if foreground is None else foreground.to(dtype)
     others_learn = any(t is not None and t.requires_grad for t in (offset, scale, sigma, factor))
     if others_learn or torch.compiler.is_compiling():  # a compiler fuses the plain form by itself
@@ -83,7 +83,7 @@ def offset_to_prob(
 
 
 def _gaussian(miss: Tensor, sigma: Sequence[float] | Tensor) -> Tensor:
-    return torch.exp(-((miss / _per_axis(sigma, miss)) ** 2).sum(1, keepdim=True) / 2)
+    return torch.exp(-((miss / per_axis(sigma, miss)) ** 2).sum(1, keepdim=True) / 2)
 
 
 class _OffsetToProb(torch.autograd.Function):

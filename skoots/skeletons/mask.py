@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skoots.geometry import relative_spacing
+from skoots.skeletons.embedding import per_axis
 
 SMALLEST_AUTO_RADIUS = 1.5
 
@@ -38,7 +39,7 @@ def skeleton_mask(
     Returns:
         (B, *S) bool.
     """
-    spacing = offset.new_tensor(relative_spacing(voxel_size)).view(1, -1, *(1,) * (labels.ndim - 1))
+    spacing = per_axis(relative_spacing(voxel_size), offset)
     distance2 = ((offset * spacing) ** 2).sum(1)
     reach = (
         (inscribed / 2).clamp(min=SMALLEST_AUTO_RADIUS)
@@ -86,11 +87,14 @@ def _leads_outside(offset: Tensor) -> Tensor:
 
 
 def _reachable(kept: Tensor, seeds: Tensor, rounds: int = 64) -> Tensor:
-    """What of ``kept`` is connected with ``seeds``; grown voxel by voxel, since masks are thin."""
+    """What of ``kept`` is connected with ``seeds``; grown voxel by voxel, since masks are thin.
+
+    Only a CPU is asked whether it is done: a GPU would make the program wait at every round.
+    """
     reached = seeds
     for _ in range(rounds):
         grown = _neighbourhood_max(reached) & kept
-        if torch.equal(grown, reached):
+        if kept.device.type == "cpu" and torch.equal(grown, reached):
             break
         reached = grown
     return reached

@@ -18,9 +18,8 @@ _SUMMED = ContextVar("summed", default=False)
 class Criterion(nn.Module, ABC):
     """A loss between a probability map and its target.
 
-    One that is made of ``batch_sums`` is the same whether one process sees the batch or each of several a
-    part of it; what others give is averaged over the processes.
-    """
+    One whose sums over the batch go through ``of_whole_batch`` is the same whether one process sees the batch
+    or each of several a part of it; what others give is averaged over the processes."""
 
     @abstractmethod
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -33,27 +32,27 @@ class Criterion(nn.Module, ABC):
         """
 
 
-def batch_sums(*values: Tensor) -> tuple[Tensor, ...]:
-    """The sum of each tensor over the batch: of all processes, where these train together.
+def of_whole_batch(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Sums over a batch, of which each of several processes that train together has a part.
 
     Args:
-        values: tensors of any shape, on one device.
+        sums: 0-d tensors of this process's part, float32.
 
     Returns:
-        As many 0-d tensors.
+        The same of all processes; where one process has the whole batch, the tensors as they are.
     """
-    sums = torch.stack([value.sum(dtype=torch.float32) for value in values])
-    if _SUMMED.get():
-        from torch.distributed.nn.functional import all_reduce
+    if not _SUMMED.get():
+        return sums
+    from torch.distributed.nn.functional import all_reduce
 
-        sums = all_reduce(sums)  # with a gradient: DistributedDataParallel averages what this multiplies
-    return tuple(sums.unbind())
+    # With a gradient: what this multiplies by the number of processes DistributedDataParallel divides again.
+    return tuple(all_reduce(torch.stack(sums)).unbind())
 
 
 @contextmanager
 def summed_over_processes(together: bool) -> Iterator[None]:
-    """Whether ``batch_sums`` are of all processes: in training steps, where each process has its part of the
-    batch, but not in validation, where each has windows of its own."""
+    """Whether ``of_whole_batch`` sums over all processes: in training steps, where each process has its part
+    of the batch, but not in validation, where each has windows of its own."""
     token = _SUMMED.set(together)
     try:
         yield

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.models.criteria.base import CRITERIA, Criterion, of_whole_batch
 from skoots.ranges import NotNegative
 from skoots.samples import as_numbers
 
@@ -22,12 +22,14 @@ def counted(output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tenso
 
 
 def overlap_sums(output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of output * target, of output and of target over the voxels that count, in float32."""
+    """Sums of output * target, of output and of target over the voxels of the whole batch that count, in
+    float32."""
     if target.requires_grad or torch.compiler.is_compiling():  # a compiler fuses the plain form by itself
         output, target = counted(output, target, valid)
-        return (output * target).sum(), output.sum(), target.sum()
-    sums = _OverlapSums.apply(output.float(), target.float(), valid)
-    return cast(tuple[Tensor, Tensor, Tensor], sums)
+        sums = (output * target).sum(), output.sum(), target.sum()
+    else:
+        sums = _OverlapSums.apply(output.float(), target.float(), valid)
+    return cast(tuple[Tensor, Tensor, Tensor], of_whole_batch(*sums))
 
 
 class _OverlapSums(torch.autograd.Function):

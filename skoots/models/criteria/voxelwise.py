@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.models.criteria.base import CRITERIA, Criterion, of_whole_batch
 from skoots.samples import as_numbers
 
 EPSILON = 1e-6  # probabilities nearer to 0 or 1 count as this near, so that the logarithm stays finite
@@ -38,11 +38,12 @@ class BCE(Criterion):
         # it instead.
         output = output.clamp(EPSILON, 1 - EPSILON)
         likelihood = torch.lerp((1 - output).log(), output.log(), target)
-        return -(likelihood * weight).sum() / weight.sum().clamp(min=1)
+        likelihoods, weights = of_whole_batch((likelihood * weight).sum(), weight.sum())
+        return -likelihoods / weights.clamp(min=1)
 
     def _factor(self, target: Tensor, counts: Tensor) -> Tensor | float:
         """What the voxels whose target is 1 are multiplied by."""
         if self.positive_weight != "balanced":
             return float(self.positive_weight)
-        positive = (target * counts).sum()
-        return ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, 100)
+        positive, counted = of_whole_batch((target * counts).sum(), counts.sum())
+        return ((counted - positive) / positive.clamp(min=1)).clamp(1, 100)
