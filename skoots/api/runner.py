@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
+from torch.optim import Optimizer
 
 from skoots.api.build import build_augmentations, decoding_of, map_channels
 from skoots.api.prepare import Prepared
@@ -33,7 +33,7 @@ from skoots.training.optimizers import build_optimizer
 from skoots.training.precision import Precision
 from skoots.training.profiling import ProfileObserver
 from skoots.training.runner import RUNNERS, TrainingRunner
-from skoots.training.schedules import build_scheduler, rehearse, timing_of
+from skoots.training.schedules import build_scheduler, rehearse, timing_of, watches_a_metric
 from skoots.training.stopping import StopSignals
 
 log = logging.getLogger("skoots")
@@ -77,11 +77,12 @@ def build_runner(
     evaluate = build_evaluator(prepared, processes) if prepared.validation else None
     if evaluate is not None:
         _check_key_metric(prepared)
+    _check_watched(prepared)
     optimizer = build_optimizer(section.optimizer, model)
-    _check_schedule(config, len(loader))
+    _check_schedule(config, len(loader), optimizer)
     ascending = bool(section.key_metric_asc)
     interval, monitor = timing_of(section.scheduler or {})
-    plain = config.resolved()
+    plain, precision = config.resolved(), Precision(section.precision, device)
     crop = (loader.batch_size or 1, prepared.facts.in_channels, *prepared.crop)
     runner = RUNNERS.get(section.type)(
         model,
@@ -105,8 +106,8 @@ def build_runner(
         warmup_steps=section.warmup_steps,
         ema=None if section.ema is None else ExponentialAverage(model, **section.ema.model_dump()),
         swa=None if section.swa is None else StochasticAverage(model, optimizer, **section.swa.model_dump()),
-        precision=Precision(section.precision, device),
-        network=Network(model, processes, compiler(section.compile, crop, device)),
+        precision=precision,
+        network=Network(model, processes, compiler(section.compile, crop, device, precision.autocast)),
         processes=processes,
         prefetch=section.prefetch,
         look_every=settings.display_iters,
@@ -164,22 +165,49 @@ def _larger_is_better(config: Config, metric: str | None) -> bool:
     return larger_is_better(config.model.heads)[metric]
 
 
-def _check_schedule(config: Config, batches: int) -> None:
-    """A schedule that counts steps goes on to the last one; how many there are only the data say.
+def _check_schedule(config: Config, batches: int, optimizer: Optimizer) -> None:
+    """A schedule goes on to the last epoch or step; how many steps there are only the data say, and which
+    parameter groups only the model.
 
     Raises:
-        ConfigError: it ends before.
+        ConfigError: it ends before, or does not fit the groups.
     """
-    node = config.runner.scheduler
-    if node is None or timing_of(node)[0] == "epoch":
+    node, swa = config.runner.scheduler, config.runner.swa
+    if node is None:
         return
-    steps = config.train_settings.epochs * -(-batches // config.runner.batch_accumulate)
-    optimizer = build_optimizer("SGD", nn.Linear(1, 1))
+    epochs = config.train_settings.epochs
+    count = epochs if swa is None else min(epochs, swa.swa_start + 1)
+    interval, _ = timing_of(node)
+    if interval == "step":
+        count *= -(-batches // config.runner.batch_accumulate)
     try:
-        rehearse(node, optimizer, steps)
+        rehearse(node, optimizer, count)
     except ConfigError as error:
-        problem = f"does not last for the {steps} steps of this training ({str(error).rstrip('.')})"
-        raise ConfigError([Fault("runner.scheduler", problem, "Raise its number of steps")]) from error
+        problem = f"does not last for the {count} {interval}s of this training ({str(error).rstrip('.')})"
+        remedy = f"It counts {interval}s"
+        raise ConfigError([Fault("runner.scheduler", problem, remedy)]) from error
+
+
+def _check_watched(prepared: Prepared) -> None:
+    """A metric of the validation is measured only where there is something to validate on.
+
+    Raises:
+        ConfigError: a schedule or an early stop waits for one that never comes.
+    """
+    section, watched = prepared.config.runner, {}
+    if section.early_stopping is not None:
+        watched["runner.early_stopping"] = section.early_stopping.monitor or section.key_metric
+    if section.scheduler is not None and watches_a_metric(section.scheduler):
+        watched["runner.scheduler"] = timing_of(section.scheduler)[1] or section.key_metric
+    faults = [
+        Fault(
+            path, f"watches {metric}, but data.validation is empty", "Add data, or write monitor: train.loss"
+        )
+        for path, metric in watched.items()
+        if metric.startswith("test.") and not prepared.validation
+    ]
+    if faults:
+        raise ConfigError(faults)
 
 
 def _check_key_metric(prepared: Prepared) -> None:

@@ -48,6 +48,8 @@ class TrainingOutcome:
         stopped_by: number of the signal that ended it early; None if it came to its end.
         failed_saves: snapshots that could not be written; the log says why.
         average_snapshot: of the best epochs, if it was asked for.
+        swa_snapshot: of the last epochs, if it was asked for.
+        ended_early: why it ended before its last epoch of its own accord.
         seconds: how long training took.
         held_out: whether the scored volumes are ``data.test``, which had no say in anything, or the
             validation volumes, which chose the best snapshot.
@@ -66,6 +68,8 @@ class TrainingOutcome:
     stopped_by: int | None = None
     failed_saves: int = 0
     average_snapshot: Path | None = None
+    swa_snapshot: Path | None = None
+    ended_early: str | None = None
     seconds: float = 0.0
     held_out: bool = False
 
@@ -271,9 +275,15 @@ def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome
         result.metrics,
         stopped_by=result.stopped_by,
         failed_saves=result.failed_saves,
-        average_snapshot=next((path for path in [folder / "snapshot-average.pt"] if path.is_file()), None),
+        average_snapshot=_if_there(folder / "snapshot-average.pt"),
+        swa_snapshot=_if_there(folder / "snapshot-swa.pt"),
+        ended_early=result.ended_early,
         seconds=seconds,
     )
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:

@@ -121,10 +121,13 @@ def summary(outcome: TrainingOutcome, plugins: Sequence[str] = ()) -> str:
         "Run folder": outcome.run_folder,
         "Best snapshot": outcome.best_snapshot,
         "Average of the best": outcome.average_snapshot,
+        "Average of the last": outcome.swa_snapshot,
         "Picture": outcome.figure,
     }
+    early = "" if outcome.ended_early is None else f" It ended early: {outcome.ended_early}."
+    trained = f"Trained {console.count(outcome.epochs, 'epoch')} in {console.duration(outcome.seconds)}"
     paragraphs = [
-        f"Trained {console.count(outcome.epochs, 'epoch')} in {console.duration(outcome.seconds)}{best}.",
+        f"{trained}{best}.{early}",
         _scores(outcome),
         console.places(lying),
         console.next_command("segment", "VOLUME", "--snapshot", outcome.run_folder, *plugin_words(plugins)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from skoots.config.arguments import argument_faults, signature_of
@@ -15,6 +16,7 @@ from skoots.registry import did_you_mean
 
 LOGGER_FACTS = frozenset({"folder"})
 REHEARSED_EPOCHS = 10_000
+GROUPING = {"parameter_groups", "decay_norms_and_biases"}
 FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
 
 
@@ -107,28 +109,34 @@ class _Inspector(NodeInspector):
             }
         )
         if len(self.faults) == before:
+            self.timing(checked, path)
             self.rehearse(checked, path, epochs)
         self.metrics_watched(checked, path, heads)
         return checked.model_copy(update={"key_metric_asc": self.direction(runner, path, heads)})
 
     def rehearse(self, runner: RunnerSection, path: str, epochs: int) -> None:
-        """Run optimizer and schedule through all epochs on one number: they know their ranges."""
+        """Run optimizer and schedule through all epochs on one number: they know their ranges. What the
+        parameter groups are only the model says; then the schedule is rehearsed before training."""
         from torch import nn
 
         from skoots.training.optimizers import build_optimizer
         from skoots.training.schedules import rehearse, timing_of
 
         model = nn.Linear(1, 1, bias=False)
-        node = {key: value for key, value in runner.optimizer.items() if key != "parameter_groups"}
-        if isinstance(node.get("params"), Mapping):
-            node["params"] = {k: v for k, v in node["params"].items() if k != "parameter_groups"}
+        given, _ = arguments_of(runner.optimizer, "")
+        grouped = GROUPING & given.keys()
+        node = {
+            "type": runner.optimizer["type"],
+            **{key: value for key, value in given.items() if key not in GROUPING},
+        }
         optimizer = self.build(f"{path}.optimizer", lambda: build_optimizer(node, model))
         counts_epochs = runner.scheduler is not None and timing_of(runner.scheduler)[0] == "epoch"
-        if optimizer is not None and counts_epochs:
+        if optimizer is not None and counts_epochs and not grouped:
             scheduler = runner.scheduler
             assert scheduler is not None
+            last = epochs if runner.swa is None else min(epochs, runner.swa.swa_start + 1)
             self.build(
-                f"{path}.scheduler", lambda: rehearse(scheduler, optimizer, min(epochs, REHEARSED_EPOCHS))
+                f"{path}.scheduler", lambda: rehearse(scheduler, optimizer, min(last, REHEARSED_EPOCHS))
             )
 
     def direction(self, runner: RunnerSection, path: str, heads: list[str]) -> bool:
@@ -172,6 +180,7 @@ class _Inspector(NodeInspector):
         self.experiment(config.metadata.get("experiment", "experiment"))
         self.gpus("runner.gpus", config.runner.gpus, config.device)
         self.processes(config)
+        self.course(config)
         if config.detector is not None:
             self.gpus("detector.runner.gpus", config.detector.runner.gpus, config.device)
         if config.method == "td" and (config.detector is None or config.detector.model is None):
@@ -217,6 +226,17 @@ class _Inspector(NodeInspector):
             problem = f"is {size}, which {count} processes cannot share evenly"
             nearest = -(-size // count) * count
             self.fault("train_settings.batch_size", problem, f"It counts the crops of all: write {nearest}.")
+
+    def course(self, config: Config) -> None:
+        """What begins at an epoch or a step comes at all."""
+        swa, epochs = config.runner.swa, config.train_settings.epochs
+        if swa is not None and swa.swa_start > epochs:
+            problem = f"is {swa.swa_start}, but the last epoch is {epochs}"
+            self.fault("runner.swa.swa_start", problem, f"Write {epochs} or less.")
+        first, last = config.runner.profile.trace_steps
+        if first > last:
+            problem = f"is {shown([first, last])}, whose first step comes after its last"
+            self.fault("runner.profile.trace_steps", problem)
 
     # Nodes
 
@@ -270,7 +290,9 @@ class _Inspector(NodeInspector):
         return self.part(LOGGERS.get, node, path, LOGGER_FACTS)
 
     def optimizer(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
-        from skoots.training.optimizers import optimizer_class
+        from torch import nn
+
+        from skoots.training.optimizers import build_optimizer, optimizer_class
 
         def groups(value: Any, at: str) -> Any:
             if not isinstance(value, Mapping) or not all(
@@ -279,9 +301,10 @@ class _Inspector(NodeInspector):
                 self.fault(at, f"is {shown(value)}, must be a mapping of parts of the model to options")
                 return value
             for name, options in value.items():
-                self.part(
-                    optimizer_class, {"type": node["type"], **options}, f"{at}.{name}", hidden=("params",)
-                )
+                before, own = len(self.faults), {"type": node["type"], **options}
+                self.part(optimizer_class, own, f"{at}.{name}", hidden=("params",))
+                if len(self.faults) == before:  # torch does not look at the values of a group
+                    self.build(f"{at}.{name}", partial(build_optimizer, own, nn.Linear(1, 1)))
             return {name: dict(options) for name, options in value.items()}
 
         extra: dict[str, Check] = {"parameter_groups": groups, "decay_norms_and_biases": self.boolean}
@@ -302,8 +325,6 @@ class _Inspector(NodeInspector):
         def interval(value: Any, at: str) -> Any:
             if value not in ("epoch", "step"):
                 self.fault(at, f"is {shown(value)}, must be epoch or step")
-            elif value == "step" and node["type"].lower().replace("_", "").startswith("reducelronplateau"):
-                self.fault(at, "is step, but metrics are measured after epochs", "Leave it out.")
             return value
 
         def metric(value: Any, at: str) -> Any:
@@ -323,6 +344,21 @@ class _Inspector(NodeInspector):
         )
         self.milestones(checked, path)
         return checked
+
+    def timing(self, runner: RunnerSection, path: str) -> None:
+        """Metrics are measured after epochs, and ``ReduceLROnPlateau`` alone watches one."""
+        from skoots.training.schedules import timing_of, watches_a_metric
+
+        if runner.scheduler is None:
+            return
+        _, where = arguments_of(runner.scheduler, f"{path}.scheduler")
+        interval, monitor = timing_of(runner.scheduler)
+        watches = watches_a_metric(runner.scheduler)
+        if watches and interval == "step":
+            self.fault(where["interval"], "is step, but metrics are measured after epochs", "Leave it out.")
+        if monitor is not None and not watches:
+            problem = "is given, but only ReduceLROnPlateau watches a metric"
+            self.fault(where["monitor"], problem, "Leave it out.")
 
     def milestones(self, node: Mapping[str, Any], path: str) -> None:
         """Milestones rise, and are as many as what they divide asks for."""

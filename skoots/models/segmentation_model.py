@@ -43,7 +43,7 @@ class SegmentationModel(nn.Module):
         self.freeze_bn_stats = freeze_bn_stats
         if freeze_bn_weights:
             for layer in self._backbone_batch_norms():
-                for parameter in layer.parameters():
+                for parameter in layer.parameters(recurse=False):  # timm's may hold an activation
                     parameter.requires_grad_(False)
         self.train()
 
@@ -107,13 +107,14 @@ class SegmentationModel(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and each head's loss before its weight.
 
-        Heads whose ``start_epoch`` has not come are reported but do not count.
+        Heads whose ``start_epoch`` has not come are reported but do not count; in epoch 0, the warm-up before
+        the first epoch, all do.
         """
         parts = {
             name: head.loss(outputs[name], targets[name], batch, epoch) for name, head in self.named_heads()
         }
         counted = [
-            head.weight * parts[name] for name, head in self.named_heads() if epoch >= head.start_epoch
+            head.weight * parts[name] for name, head in self.named_heads() if not 0 < epoch < head.start_epoch
         ]
         total = torch.stack(counted).sum() if counted else torch.stack(list(parts.values())).sum() * 0
         return total, parts

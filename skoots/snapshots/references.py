@@ -23,9 +23,9 @@ def find_snapshot(reference: Path | str) -> Path:
 
     Args:
         reference: a file; a run folder (its best, else its latest snapshot); an experiment folder (its newest
-            run that has snapshots); either folder with ``:latest``, ``:best``, ``:average`` or an epoch such
-            as ``:010``; an experiment folder with a run, ``runs/mito:RUN_...``, and perhaps one of these
-            after it.
+            run that has snapshots); either folder with ``:latest``, ``:best``, ``:average``, ``:swa`` or an
+            epoch such as ``:010``; an experiment folder with a run, ``runs/mito:RUN_...``, and perhaps one of
+            these after it.
 
     Raises:
         SnapshotError: nothing is there; the message says what is.

@@ -42,12 +42,11 @@ class ExponentialAverage:
 
         Args:
             model: as it is now.
-            finite: False, or a 0-d tensor that is, if the step was left out: then nothing is taken in.
+            finite: False, or a 0-d tensor that is, if the step was left out: it counts, and nothing is taken
+                in.
         """
-        if finite is False:
-            return
         self.steps += 1
-        if self.steps % self.every:
+        if self.steps % self.every or finite is False:
             return
         taken = self.steps // self.every
         decay = min(self.decay, taken / (9 + taken)) if self.warmup else self.decay
@@ -94,6 +93,7 @@ class StochasticAverage:
             "anneal_strategy": anneal_strategy,
         }
         self.scheduler: SWALR | None = None
+        self._taken_in = 0  # the last epoch; training may be stopped after it and before the next begins
 
     @property
     def model(self) -> SegmentationModel:
@@ -117,7 +117,8 @@ class StochasticAverage:
 
     def end_epoch(self, model: SegmentationModel, epoch: int) -> None:
         """Take in the weights after an epoch, if it is one of those averaged."""
-        if epoch >= self.swa_start:
+        if epoch >= self.swa_start and epoch > self._taken_in:
+            self._taken_in = epoch
             self.average.update_parameters(model)
             for own, theirs in zip(self.model.buffers(), model.buffers()):
                 own.copy_(theirs)
@@ -128,6 +129,7 @@ class StochasticAverage:
         return {
             "net": self.model.state_dict(),
             "count": self.count,
+            "epoch": self._taken_in,
             "scheduler": {key: value for key, value in scheduler.items() if not callable(value)},
         }
 
@@ -135,13 +137,13 @@ class StochasticAverage:
         """Take up what ``state`` gave."""
         self.model.load_state_dict(state["net"])
         self.average.n_averaged.fill_(state["count"])
+        self._taken_in = state["epoch"]
         if state["scheduler"]:
-            rates = [group["lr"] for group in self.optimizer.param_groups]
             self._take_over()
             assert self.scheduler is not None
             self.scheduler.load_state_dict(dict(state["scheduler"]))
-            for group, rate in zip(self.optimizer.param_groups, rates):
-                group["lr"] = rate
+            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr()):
+                group["lr"] = float(rate)
 
 
 def refresh_statistics(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> bool:

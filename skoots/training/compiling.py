@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 log = logging.getLogger("skoots")
 
 
 def compiler(
-    mode: str | bool, shape: Sequence[int], device: torch.device
+    mode: str | bool,
+    shape: Sequence[int],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Callable[[nn.Module], nn.Module]:
     """What makes of a network its compiled form.
 
@@ -24,26 +28,42 @@ def compiler(
         mode: of ``torch.compile``; True is its default, False compiles nothing.
         shape: of the batches, (B, C, *S).
         device: where the network lies.
+        autocast: the number format of the forward pass.
     """
 
     def compiled(network: nn.Module) -> nn.Module:
         if mode is False:
             return network
-        form: Any = torch.compile(network, mode=None if mode is True else str(mode))
         buffers = [buffer.clone() for buffer in network.buffers()]
+        gradients = [parameter.grad for parameter in network.parameters()]
+        network.zero_grad(set_to_none=True)
         try:
-            outputs = form(torch.zeros(*shape, device=device))
-            sum(value.sum() for head in outputs.values() for value in head.values()).backward()
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                return _tried(network, mode, torch.zeros(*shape, device=device), autocast)
         except Exception as error:  # whatever the compiler, or the compiler's compiler, raises
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             log.warning("runner.compile does not work here (%s); training goes on without it.", reason)
             torch.compiler.reset()
             return network
         finally:
-            network.zero_grad(set_to_none=True)
+            for parameter, before in zip(network.parameters(), gradients):
+                parameter.grad = before
             with torch.no_grad():
                 for buffer, before in zip(network.buffers(), buffers):
                     buffer.copy_(before)
-        return form
 
     return compiled
+
+
+def _tried(
+    network: nn.Module,
+    mode: str | bool,
+    images: Tensor,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> nn.Module:
+    """The compiled form, after one forward and one backward pass."""
+    form: Any = torch.compile(network, mode=None if mode is True else str(mode))
+    with autocast():
+        outputs = form(images)
+    sum(value.sum() for head in outputs.values() for value in head.values()).backward()
+    return form

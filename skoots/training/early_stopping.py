@@ -31,6 +31,7 @@ class EarlyStopping(Observer):
         self.sign = 1.0 if larger_is_better else -1.0
 
     def fit_start(self, runner: TrainingRunner) -> None:
+        """A run that was ended early, and goes on with the same patience, is at its end."""
         self._judge(runner)
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:

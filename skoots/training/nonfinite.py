@@ -68,6 +68,8 @@ class NonFinite:
                 ", ".join(self.heads),
                 "; ".join(step.origins),
             )
+            if self.too_many:  # whatever came after it
+                return
 
     @property
     def too_many(self) -> bool:

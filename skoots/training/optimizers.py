@@ -64,9 +64,22 @@ def build_optimizer(node: str | Mapping[str, Any], model: nn.Module) -> Optimize
     if not groups:
         raise ConfigError("The model has no trainable parameters; unfreeze a part of it.")
     try:
-        return part(groups, **_fused_on_cuda(part, model, arguments))
+        optimizer = part(groups, **_fused_on_cuda(part, model, arguments))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"Optimizer {part.__name__}: {str(error).rstrip('.')}.") from error
+    _give_momentum(optimizer)
+    return optimizer
+
+
+def _give_momentum(optimizer: Optimizer) -> None:
+    """Fused SGD takes its momentum from memory that nobody has written if its first step is left out, and
+    fails where a parameter learns later than others; momentum that begins at zero is the same."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        if group["fused"] and group["momentum"] and not group["dampening"]:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _groups(
@@ -113,7 +126,7 @@ def _fused_on_cuda(part: type[Optimizer], model: nn.Module, arguments: Mapping[s
     chosen = dict(arguments)
     on_cuda = next(model.parameters()).device.type == "cuda"
     decided = {"fused", "foreach", "differentiable", "capturable"} & set(arguments)
-    if on_cuda and part.__name__ in FUSED and not decided:
+    if on_cuda and part.__name__ in FUSED and not decided and not arguments.get("dampening"):
         chosen["fused"] = True
     return chosen
 

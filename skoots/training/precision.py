@@ -34,13 +34,6 @@ class Precision:
         if name == "float16" and self.kind != "cuda":
             problem = f"is float16, which needs CUDA; this training is on {self.kind}"
             raise ConfigError([Fault("runner.precision", problem, "Write float32")])
-        if name == "bfloat16" and self.kind == "cpu":
-            log.warning(
-                "runner.precision: convolutions in bfloat16 are hundreds of times slower than float32 on "
-                "many CPUs."
-            )
-        if name == "tf32" and self.kind != "cuda":
-            log.warning("runner.precision: tf32 has no effect without CUDA.")
 
     def autocast(self) -> AbstractContextManager[object]:
         """For the forward pass; a loss outside of it is in float32."""
@@ -53,7 +46,14 @@ class Precision:
         return GradScaler(self.kind) if self.name == "float16" else None
 
     def apply(self) -> None:
-        """Set what torch keeps for the whole process."""
+        """Set what torch keeps for the whole process, and say what is to be expected of the format here."""
         allowed = "tf32" if self.name == "tf32" else "ieee"
         torch.backends.cuda.matmul.fp32_precision = allowed
         torch.backends.cudnn.conv.fp32_precision = allowed  # type: ignore[attr-defined]
+        if self.name == "bfloat16" and self.kind == "cpu":
+            log.warning(
+                "runner.precision: convolutions in bfloat16 are hundreds of times slower than float32 on "
+                "many CPUs."
+            )
+        if self.name == "tf32" and self.kind != "cuda":
+            log.warning("runner.precision: tf32 has no effect without CUDA.")

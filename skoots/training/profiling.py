@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from skoots.errors import ConfigError, Fault
 from skoots.training.observers import Observer
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class ProfileObserver(Observer):
         detect_anomaly: raise where a gradient becomes NaN, and name the operator.
         trace: ``trace-FIRST-LAST.json``, for https://ui.perfetto.dev or TensorBoard.
         trace_steps: first and last step of the range, counted in this process from 1.
+
+    Raises:
+        ConfigError: ``emit_nvtx`` without CUDA.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class ProfileObserver(Observer):
         trace: bool = False,
         trace_steps: Sequence[int] = (10, 12),
     ) -> None:
+        if emit_nvtx and not torch.cuda.is_available():
+            problem = "needs CUDA, and this machine has none"
+            raise ConfigError([Fault("runner.profile.emit_nvtx", problem, "Take autograd_profile")])
         self.folder = folder
         self.autograd_profile, self.trace = autograd_profile, trace
         self.emit_nvtx, self.detect_anomaly = emit_nvtx, detect_anomaly

@@ -164,6 +164,7 @@ class TrainingRunner:
         self.facts, self.provenance = dict(facts or {}), dict(provenance or {})
         self.epoch = 0
         self.step = 0
+        self.warmed_up = 0  # steps of the warm-up
         self.progress = EpochProgress()
         self.best: dict[str, Any] | None = None
         self.pool: list[dict[str, Any]] = []
@@ -200,6 +201,8 @@ class TrainingRunner:
     def end_early(self, reason: str) -> None:
         """End the training after the running epoch; for observers."""
         self.ended_early = reason
+        if self.processes.is_first:
+            log.info("Training ends after epoch %d: %s.", self.epoch, reason)
 
     # The loop --------------------------------------------------------------------------------------------
 
@@ -263,9 +266,9 @@ class TrainingRunner:
         is_best = self._judge(epoch, measured.get(self.key_metric))
         self.history.append(measured)
         self.epoch, self.progress = epoch, EpochProgress()
-        self._save(is_best)
         for observer in self.observers:
             observer.epoch_end(self, epoch, measured)
+        self._save(is_best)  # last, because an observer may have ended the training
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """What is left of one pass over the loader; returns the mean losses as ``train.loss`` and
@@ -293,7 +296,7 @@ class TrainingRunner:
         self._judge_losses(losses, batch)
         if ends:
             self.step += 1
-            if self.scheduler is not None and self.interval == "step":
+            if self.scheduler is not None and self.interval == "step" and not self._swa_has_taken_over:
                 step_scheduler(self.scheduler)
         if not losses.left_out:
             for observer in self.observers:
@@ -332,14 +335,15 @@ class TrainingRunner:
 
     def _warm_up(self) -> None:
         """Learn the first batch of the first epoch by heart, as the training protocol of SKOOTS does."""
-        if not self.warmup_steps or self.step or self.progress.batches or self.epoch:
+        if self.warmed_up >= self.warmup_steps or self.step or self.progress.batches or self.epoch:
             return
         self.network.begin_epoch(0)
         self.model.train()
         self.loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
         batch = next(iter(on_device(self.loader, self.device, ahead=False)))
-        for done in range(1, self.warmup_steps + 1):
+        for done in range(self.warmed_up + 1, self.warmup_steps + 1):
             losses = self.learn(batch, epoch=0)
+            self.warmed_up = done
             self._judge_losses(losses, batch)
             for observer in self.observers:
                 observer.warmup_step(self, done, losses.named())
@@ -366,6 +370,10 @@ class TrainingRunner:
             scores = self.evaluate(self.swa.model, epoch)
             measured |= {name.replace("test.", "swa.", 1): value for name, value in scores.items()}
         return measured
+
+    @property
+    def _swa_has_taken_over(self) -> bool:
+        return self.swa is not None and self.swa.scheduler is not None
 
     def _step_schedule(self, measured: Mapping[str, float]) -> None:
         if self.swa is not None and self.swa.scheduler is not None:

@@ -284,6 +284,13 @@ def timing_of(node: Node) -> tuple[Interval, str | None]:
     return given.get("interval", "epoch"), given.get("monitor")
 
 
+def watches_a_metric(node: Node) -> bool:
+    """Whether a schedule is a ``ReduceLROnPlateau``, or has one in it."""
+    name, arguments = split_node(node)
+    nested = arguments.get("schedulers", ())
+    return scheduler_class(name) is ReduceLROnPlateau or any(map(watches_a_metric, nested))
+
+
 def build_scheduler(node: Node, optimizer: Optimizer, key_metric_asc: bool = False) -> LRScheduler:
     """The scheduler that a config node names, with the schedulers nested in it.
 

@@ -52,6 +52,8 @@ def training_state(runner: TrainingRunner, alone: bool = False) -> dict[str, Any
     remembered = {type(observer).__name__: observer.state() for observer in runner.observers}
     if any(remembered.values()):
         state["observers"] = {name: value for name, value in remembered.items() if value}
+    if runner.warmed_up:
+        state["warmup_steps"] = runner.warmed_up
     if runner.scheduler is not None:
         state["torch_scheduler_state_dict"] = scheduler_state(runner.scheduler)
     if runner.scaler is not None:
@@ -69,6 +71,7 @@ def training_state(runner: TrainingRunner, alone: bool = False) -> dict[str, Any
             for name, parameter in runner.model.named_parameters()
             if parameter.grad is not None
         }
+        state["statistics_before"] = runner.learn.statistics.before
     return state
 
 
@@ -76,6 +79,7 @@ def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_s
     """See :meth:`TrainingRunner.load_state`."""
     _load_weights(runner, state)
     runner.epoch, runner.step = state["epoch"], state.get("step", 0)
+    runner.warmed_up = state.get("warmup_steps", 0)
     runner.best, history = state.get("best"), list(state.get("history", []))
     runner.history = [{}] * (
         runner.epoch - len(history)
@@ -149,6 +153,8 @@ def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
     for name, parameter in runner.model.named_parameters():
         if name in gradients:
             parameter.grad = gradients[name].to(parameter)
+    for own, before in zip(runner.learn.statistics.before, state.get("statistics_before", [])):
+        own.copy_(before)
 
 
 def _plan(runner: TrainingRunner) -> list[int]:

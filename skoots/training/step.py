@@ -25,7 +25,8 @@ class Losses:
     Args:
         names: ``loss`` and the heads.
         values: their losses, (1 + heads,) float32.
-        finite: whether they, and the gradient if the step updates, are numbers; 0-d bool.
+        finite: whether they, those before in the same update, and the gradient if the step updates, are
+            numbers; 0-d bool. A gradient that only its scale has made infinite counts as one.
         left_out: True if it is known already that they are not; a device that computes ahead may not know.
     """
 
@@ -80,7 +81,7 @@ class TrainingStep:
         device = next(model.parameters()).device
         self.ahead = device.type != "cpu" if ahead is None else ahead
         self._on_device = self.ahead and all(group.get("fused") for group in optimizer.param_groups)
-        self._statistics = Statistics(model)
+        self.statistics = Statistics(model)
         self._finite = torch.ones((), dtype=torch.bool, device=device)
 
     def __call__(
@@ -97,7 +98,7 @@ class TrainingStep:
         """
         if begins:
             self.optimizer.zero_grad(set_to_none=True)
-            self._statistics.remember()
+            self.statistics.remember()
             self._finite = torch.ones_like(self._finite)
         exchange = nullcontext() if ends else self.network.without_exchange()
         with exchange:
@@ -110,14 +111,14 @@ class TrainingStep:
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         names = ("loss", *parts)
         values = torch.stack([total.detach(), *(part.detach() for part in parts.values())]).float()
-        finite = values[0].isfinite()
-        self._finite = self._finite & finite
+        finite = self._finite = self._finite & values[0].isfinite()
         if ends:
-            finite = finite & self._update(total.requires_grad)
+            finite = self._update(total.requires_grad)
         return Losses(names, values, finite, not self.ahead and not bool(finite))
 
     def _update(self, has_gradient: bool) -> Tensor:
-        """One step of the optimizer, unless a loss or the gradient is no number; whether they are."""
+        """One step of the optimizer, unless a loss or the gradient is no number; whether they are, see
+        ``Losses``."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         if self.scaler is not None and has_gradient:
             self.scaler.unscale_(self.optimizer)
@@ -128,7 +129,8 @@ class TrainingStep:
             if self.clip_gradient is not None:
                 nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_gradient, length)
         finite = self.processes.all_true(finite)
-        if self.scaler is not None and has_gradient:
+        scaled = self.scaler is not None and has_gradient
+        if scaled:
             self._step_with_scaler(finite)
         elif self._on_device:
             self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
@@ -137,10 +139,10 @@ class TrainingStep:
         elif bool(finite):
             self.optimizer.step()
         known = None if self.ahead else bool(finite)
-        self._statistics.restore_unless(finite if known is None else known)
+        self.statistics.restore_unless(finite if known is None else known)
         if self.ema is not None:
             self.ema.update(self.model, finite if known is None else known)
-        return finite
+        return self._apart_from_its_scale(finite) if scaled else finite
 
     def _step_with_scaler(self, finite: Tensor) -> None:
         """The scaler leaves out what is not finite by itself, and lowers its scale."""
@@ -150,6 +152,14 @@ class TrainingStep:
             flag.copy_(torch.maximum(flag, (~finite).float()))
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def _apart_from_its_scale(self, finite: Tensor) -> Tensor:
+        """A gradient too large for its format is the way in which the scale is found, as long as there is a
+        scale left to be lowered."""
+        assert self.scaler is not None
+        scale = self.scaler._get_scale_async()
+        assert scale is not None
+        return finite | (self.processes.all_true(self._finite) & (scale >= 1))
 
 
 class Statistics:

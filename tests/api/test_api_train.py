@@ -143,7 +143,7 @@ def test_faults_name_their_key(make_config: Make, tmp_path: Path) -> None:
         "data.crop_size" in (text := sentence(make_config(data={"crop_size": [16, 16]}))) and "3 axes" in text
     )
     several = {**make_config(runner={"gpus": [0, 1]}), "device": "auto"}
-    assert "runner.gpus" in (text := sentence(several)) and "Name one" in text
+    assert "runner.gpus" in (text := sentence(several)) and "0 CUDA GPUs" in text
     assert "write method: bu" in sentence({**make_config(), "method": "td"})
 
 
