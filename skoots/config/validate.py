@@ -301,6 +301,9 @@ class _Inspector(NodeInspector):
                 self.fault(at, f"is {shown(value)}, must be a mapping of parts of the model to options")
                 return value
             for name, options in value.items():
+                if "params" in options:
+                    self.fault(f"{at}.{name}.params", "is no option", "Write the options themselves.")
+                    continue
                 before, own = len(self.faults), {"type": node["type"], **options}
                 self.part(optimizer_class, own, f"{at}.{name}", hidden=("params",))
                 if len(self.faults) == before:  # torch does not look at the values of a group

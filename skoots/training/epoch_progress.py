@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class EpochProgress:
         sums: (losses,) of the steps that were not left out; on the device, so that adding does not wait for
             the computation.
         counted: steps in the sums, 0-d on the device.
+        rates: learning rates of its first step.
     """
 
     samples: int = 0
@@ -32,6 +33,7 @@ class EpochProgress:
     names: tuple[str, ...] = ()
     sums: Tensor | None = None
     counted: Tensor | None = None
+    rates: dict[str, float] = field(default_factory=dict)
 
     def add(self, samples: int, losses: Losses) -> None:
         """One more batch."""
@@ -55,7 +57,13 @@ class EpochProgress:
 
     def plain(self) -> dict[str, Any]:
         """For a snapshot."""
-        state: dict[str, Any] = {"samples": self.samples, "batches": self.batches, "counted": 0, "sums": {}}
+        state: dict[str, Any] = {
+            "samples": self.samples,
+            "batches": self.batches,
+            "rates": self.rates,
+            "counted": 0,
+            "sums": {},
+        }
         if self.sums is not None and self.counted is not None:
             state |= {"counted": self.counted, "sums": dict(zip(self.names, self.sums.unbind()))}
         return state
@@ -64,6 +72,7 @@ class EpochProgress:
     def of(cls, state: Mapping[str, Any], device: torch.device) -> EpochProgress:
         """What ``plain`` gave."""
         progress = cls(state["samples"], state["batches"], tuple(state["sums"]))
+        progress.rates = dict(state.get("rates", {}))
         if progress.names:
             values = [torch.as_tensor(value, dtype=torch.float64) for value in state["sums"].values()]
             progress.sums = torch.stack([value.to(device) for value in values])

@@ -256,7 +256,8 @@ class TrainingRunner:
     def _one_epoch(self, epoch: int) -> None:
         if self.swa is not None:
             self.swa.begin_epoch(epoch)
-        measured = {**self.learning_rates, **self._train_epoch(epoch)}
+        self.progress.rates = self.progress.rates or self.learning_rates
+        measured = {**self.progress.rates, **self._train_epoch(epoch)}
         if self.swa is not None:
             self.swa.end_epoch(self.model, epoch)
         measured |= self._validate(epoch)

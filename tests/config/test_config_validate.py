@@ -125,6 +125,119 @@ def test_optimizers() -> None:
     )
 
 
+def test_parameter_groups() -> None:
+    node = {
+        "type": "AdamW",
+        "params": {"lr": 1e-3, "fused": True, "parameter_groups": {"backbone": {"lr": 1e-5}}},
+        "decay_norms_and_biases": False,
+    }
+    assert load_config(runner(optimizer=node)).runner.optimizer == node
+    groups = {"backbone": {"momentun": 0.9, "lr": "x"}, "heads": {"lr": -1.0}, "neck": {"params": []}}
+    found = said(runner(optimizer={"type": "SGD", "lr": 1, "parameter_groups": groups}))
+    at = "runner.optimizer.parameter_groups"
+    assert found[:2] == [
+        f"{at}.backbone.momentun: unknown key of SGD. Did you mean momentum?",
+        f'{at}.backbone.lr: is "x", must be a number.',
+    ]
+    assert found[2].startswith(f"{at}.heads: Optimizer SGD: Invalid learning rate: -1.0")
+    assert found[3] == f"{at}.neck.params: is no option. Write the options themselves."
+    assert said(runner(optimizer={"type": "SGD", "parameter_groups": ["backbone"]})) == [
+        f'{at}: is ["backbone"], must be a mapping of parts of the model to options.'
+    ]
+    assert said(runner(optimizer={"type": "SGD", "decay_norms_and_biases": "no"})) == [
+        'runner.optimizer.decay_norms_and_biases: is "no", must be true or false.'
+    ]
+
+
+def test_rates_for_each_group_are_left_to_the_model() -> None:
+    rates = {"type": "LRListScheduler", "milestones": [3], "lr_list": [[1e-5, 1e-6]]}
+    grouped = {"type": "SGD", "parameter_groups": {"backbone": {"lr": 1e-5}}}
+    assert load_config(runner(optimizer=grouped, scheduler=rates))
+    assert "2 learning rates" in said(runner(optimizer="SGD", scheduler=rates))[0]
+
+
+PLATEAU = {"type": "ReduceLROnPlateau", "patience": 2}
+
+
+def test_what_a_schedule_counts_and_watches() -> None:
+    for node in (
+        {"type": "StepLR", "step_size": 5, "interval": "step"},
+        {**PLATEAU, "monitor": "train.loss"},
+        {**PLATEAU, "monitor": "test.loss.vector", "interval": "epoch"},
+    ):
+        assert load_config(runner(scheduler=node)).runner.scheduler == node
+    assert said(runner(scheduler={"type": "StepLR", "step_size": 5, "interval": "batch"})) == [
+        'runner.scheduler.interval: is "batch", must be epoch or step.'
+    ]
+    nested = {"type": "SequentialLR", "schedulers": ["ConstantLR", PLATEAU], "milestones": [2]}
+    for node in (PLATEAU, nested):
+        assert said(runner(scheduler={**node, "interval": "step"})) == [
+            "runner.scheduler.interval: is step, but metrics are measured after epochs. Leave it out."
+        ]
+    assert said(runner(scheduler={"type": "StepLR", "step_size": 5, "monitor": "train.loss"})) == [
+        "runner.scheduler.monitor: is given, but only ReduceLROnPlateau watches a metric. Leave it out."
+    ]
+
+
+def test_metrics_that_nothing_measures() -> None:
+    assert said(runner(scheduler={**PLATEAU, "monitor": "train.los"}))[0].startswith(
+        'runner.scheduler.monitor: no training measures "train.los". Did you mean train.loss'
+    )
+    assert said(runner(scheduler={**PLATEAU, "params": {"monitor": 3}}))
+    assert said(runner(early_stopping={"monitor": "test.f1"}))[0].startswith(
+        'runner.early_stopping.monitor: no training measures "test.f1". Did you mean test.F1'
+    )
+
+
+def test_averages_early_stopping_and_profiles() -> None:
+    settings = load_config(runner(ema=True, swa={"swa_start": 3}, early_stopping=True)).runner
+    assert settings.ema is not None and settings.early_stopping is not None
+    assert (settings.ema.decay, settings.early_stopping.patience) == (0.999, 10)
+    off = load_config(runner(ema=False, swa=False, early_stopping=False)).runner
+    assert off.ema is off.swa is off.early_stopping is None
+    assert said(runner(ema={"decay": 1.5}, early_stopping={"patience": 0}))[0].startswith("runner.ema.decay")
+    swa = {**runner(swa={"swa_start": 30}), "train_settings": {"epochs": 20}}
+    assert said(swa) == ["runner.swa.swa_start: is 30, but the last epoch is 20. Write 20 or less."]
+    assert said(runner(profile={"trace_steps": [5, 3]})) == [
+        "runner.profile.trace_steps: is [5, 3], whose first step comes after its last."
+    ]
+    assert said(runner(profile={"trace": "yes"}))[0].startswith("runner.profile.trace: ")
+
+
+def test_a_schedule_that_swa_replaces_need_not_last_longer() -> None:
+    one_cycle = {"type": "OneCycleLR", "max_lr": 0.1, "total_steps": 10}
+    config = {"runner": {"scheduler": one_cycle, "swa": {"swa_start": 9}}, "train_settings": {"epochs": 50}}
+    assert load_config(config)
+    config["runner"]["swa"] = {"swa_start": 30}  # type: ignore[index]
+    assert said(config)[0].startswith("runner.scheduler: Scheduler OneCycleLR cannot go on")
+
+
+def test_choices_of_the_runner() -> None:
+    assert said(runner(precision="half"))[0].startswith("runner.precision: ")
+    assert said(runner(compile="fastest"))[0].startswith("runner.compile: ")
+    assert said(runner(channels_last="yes"))[0].startswith("runner.channels_last: ")
+    assert said(runner(warmup_steps=-1))[0].startswith("runner.warmup_steps: ")
+    for precision in ("float32", "tf32", "bfloat16", "float16"):
+        assert load_config(runner(precision=precision)).runner.precision == precision
+    for mode in (True, False, "reduce-overhead", "max-autotune"):
+        assert load_config(runner(compile=mode)).runner.compile == mode
+
+
+def test_processes_share_a_batch_evenly() -> None:
+    config = {"runner": {"processes": 3}, "train_settings": {"batch_size": 4}}
+    assert said(config) == [
+        "train_settings.batch_size: is 4, which 3 processes cannot share evenly. "
+        "It counts the crops of all: write 6."
+    ]
+    config["train_settings"]["batch_size"] = 6
+    assert load_config(config)
+    gpus = {"runner": {"gpus": [0, 1, 2], "processes": 2}, "train_settings": {"batch_size": 3}}
+    assert said(gpus) == [
+        "runner.processes: is 2, but runner.gpus names 3 GPUs. "
+        "Leave it out: there is one process for each GPU."
+    ]
+
+
 def sequential(*schedulers: Any, milestones: Any) -> dict[str, Any]:
     return runner(
         scheduler={"type": "SequentialLR", "schedulers": list(schedulers), "milestones": milestones}
@@ -249,6 +362,13 @@ def test_loggers_take_any_key_that_they_hand_on() -> None:
     assert said({"logger": [{"type": "WandbLogger", "project_name": 3}]}) == [
         "logger.0.project_name: is 3, must be text."
     ]
+
+
+def test_arguments_that_a_logger_lacks() -> None:
+    assert said({"logger": [{"type": "TensorBoardLogger", "colour": 3}]})[0].startswith(
+        "logger.0.colour: unknown key of TensorBoardLogger"
+    )
+    assert said({"logger": "WandLogger"})[0].startswith("logger.type: logger 'WandLogger'")
 
 
 def test_decoding() -> None:

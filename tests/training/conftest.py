@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from skoots.models.heads.skeleton import SkeletonHead
 from skoots.models.heads.vector import VectorHead
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.snapshots import SnapshotManager
-from skoots.training.averaging import ExponentialAverage
+from skoots.training.averaging import ExponentialAverage, StochasticAverage
 from skoots.training.observers import LoggerObserver
 from skoots.training.optimizers import build_optimizer
 from skoots.training.runner import TrainingRunner
@@ -87,7 +88,10 @@ def make_runner(volumes: dict[int, LabelledVolume], tmp_path: Path) -> Callable[
         workers, decay = changes.pop("workers", 0), changes.pop("ema", None)
         size = changes.pop("batch_size", 2)
         if decay is not None:
-            changes["ema"] = ExponentialAverage(model, decay)
+            given = decay if isinstance(decay, Mapping) else {"decay": decay}
+            changes["ema"] = ExponentialAverage(model, **given)
+        if "swa" in changes:
+            changes["swa"] = StochasticAverage(model, optimizer, **changes["swa"])
         settings = {"epochs": 2, "key_metric": "test.loss", "eval_interval": 1, **changes}
         return TrainingRunner(
             model,
@@ -102,6 +106,23 @@ def make_runner(volumes: dict[int, LabelledVolume], tmp_path: Path) -> Callable[
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def same() -> Callable[[Any, Any], bool]:
+    """Equality of nested states, to the last bit; NaN equals NaN."""
+
+    def equal(a: Any, b: Any) -> bool:
+        if isinstance(a, torch.Tensor):
+            alike = isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape
+            return alike and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+        if isinstance(a, Mapping):
+            return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+        if isinstance(a, list | tuple):
+            return len(a) == len(b) and all(map(equal, a, b))
+        return a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
+
+    return equal
 
 
 @pytest.fixture

@@ -78,6 +78,86 @@ def test_wrong_arguments_are_named(model: nn.Module, node: dict[str, object], me
     assert message in str(caught.value)
 
 
+class Network(nn.Module):
+    """Parts within parts, and norms; a name that begins as another does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3))
+        self.backbone2 = nn.Linear(2, 2)
+        self.heads = nn.ModuleDict({"vector": nn.Conv2d(2, 2, 1), "semantic": nn.Conv2d(2, 1, 1)})
+
+
+def options_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, object]]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(p)]: group for group in optimizer.param_groups for p in group["params"]}
+
+
+def test_groups_follow_the_longest_prefix() -> None:
+    model = Network()
+    wanted = {
+        "backbone": {"lr": 1e-5},
+        "backbone.2": {"lr": 1e-6, "weight_decay": 0.5},
+        "heads.vector.weight": {"lr": 1e-2},
+    }
+    node = {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.1, "parameter_groups": wanted}
+    for spelling in (node, {"type": "AdamW", "params": {k: v for k, v in node.items() if k != "type"}}):
+        found = options_by_name(model, build_optimizer(spelling, model))
+        assert found.keys() == dict(model.named_parameters()).keys()
+        for name, options in found.items():
+            fits = [prefix for prefix in wanted if f"{name}.".startswith(f"{prefix}.")]
+            expected = {"lr": 1e-3, "weight_decay": 0.1, **(wanted[max(fits, key=len)] if fits else {})}
+            assert {key: options[key] for key in expected} == expected, name
+            assert options.get("name") == (max(fits, key=len) if fits else None)
+
+
+def test_norms_and_biases_need_not_decay() -> None:
+    model = Network()
+    node = {
+        "type": "AdamW",
+        "weight_decay": 0.1,
+        "decay_norms_and_biases": False,
+        "parameter_groups": {"heads": {"lr": 1.0, "weight_decay": 0.7}},
+    }
+    found = options_by_name(model, build_optimizer(node, model))
+    free = {"backbone.0.bias", "backbone.1.weight", "backbone.1.bias", "backbone.2.bias", "backbone2.bias"}
+    free |= {"heads.vector.bias", "heads.semantic.bias"}
+    assert {name for name, options in found.items() if options["weight_decay"] == 0.0} == free
+    assert found["heads.vector.weight"]["weight_decay"] == 0.7 and found["heads.vector.bias"]["lr"] == 1.0
+    all_decay = options_by_name(model, build_optimizer({"type": "AdamW", "weight_decay": 0.1}, model))
+    assert all(options["weight_decay"] == 0.1 for options in all_decay.values())
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"bakbone": {"lr": 1.0}}, "parameter_groups.bakbone: is no part of the model that has parameters"),
+        ({"back": {"lr": 1.0}}, "parameter_groups.back: is no part"),  # parts, not letters
+        ({"backbone": {"momentun": 1.0}}, "SGD has no argument 'momentun'. Did you mean momentum"),
+    ],
+)
+def test_groups_that_fit_nothing_are_named(groups: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_optimizer({"type": "SGD", "lr": 0.1, "parameter_groups": groups}, Network())
+    assert message in str(caught.value)
+
+
+def test_a_misspelt_part_lists_near_misses() -> None:
+    node = {"type": "SGD", "lr": 0.1, "parameter_groups": {"heads.vectr": {"lr": 1.0}}}
+    with pytest.raises(ConfigError, match=r"Did you mean heads\.vector"):
+        build_optimizer(node, Network())
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad", "RAdam", "RMSprop", "Adamax", "NAdam"])
+def test_every_form_that_torch_has_can_be_asked_for(name: str, model: nn.Module) -> None:
+    form = "fused" if name in ("Adam", "AdamW", "SGD", "Adagrad") else "foreach"
+    one = train(model, build_optimizer({"type": name, "lr": 1e-3, form: True}, model), 3)
+    torch.manual_seed(0)
+    again = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+    other = train(again, build_optimizer({"type": name, "lr": 1e-3}, again), 3)
+    assert one == pytest.approx(other, rel=1e-5)
+
+
 def test_training_goes_on_exactly_from_its_state(model: nn.Module) -> None:
     optimizer = build_optimizer({"type": "AdamW", "lr": 0.1}, model)
     train(model, optimizer, 3)

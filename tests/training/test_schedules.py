@@ -10,9 +10,13 @@ import torch
 from torch.optim import SGD, lr_scheduler
 
 from skoots.errors import ConfigError, PluginError, SnapshotError
+from skoots.snapshots import read_newest
+from skoots.training.observers import Observer
 from skoots.training.optimizers import load_optimizer_state, optimizer_state
 from skoots.training.schedules import (
+    ChainedScheduler,
     LRListScheduler,
+    SequentialLR,
     build_scheduler,
     load_scheduler_state,
     rehearse,
@@ -20,6 +24,7 @@ from skoots.training.schedules import (
     scheduler_class,
     scheduler_state,
     step_scheduler,
+    watches_a_metric,
 )
 
 PAGE_EXAMPLE = {
@@ -349,3 +354,103 @@ def test_a_rehearsal_shows_the_schedule_and_leaves_the_optimizer_alone() -> None
 def test_a_schedule_that_breaks_midway_breaks_in_rehearsal(node: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         rehearse(node, optimizer(), 8)
+
+
+# What a schedule counts and watches -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_steps_of_the_optimizer_are_counted(accumulate: int, make_runner: Any) -> None:
+    seen: dict[int, float] = {}
+
+    class Rates(Observer):
+        def step_end(self, runner: Any, losses: Any) -> None:
+            if runner.step:
+                seen[runner.step] = runner.learning_rate
+
+    node = {"type": "CosineAnnealingLR", "T_max": 7, "eta_min": 1e-4}
+    runner = make_runner(
+        samples=10, epochs=3, scheduler=node, interval="step", accumulate=accumulate, observers=[Rates()]
+    )
+    runner.fit()
+    own = SGD([torch.zeros(1, requires_grad=True)], lr=1e-2)
+    theirs, expected = lr_scheduler.CosineAnnealingLR(own, T_max=7, eta_min=1e-4), []
+    updates = -(-5 // accumulate)  # five batches an epoch
+    for _ in range(3 * updates):
+        expected.append(own.param_groups[0]["lr"])
+        own.step()
+        theirs.step()
+    after = [*expected[1:], own.param_groups[0]["lr"]]
+    assert runner.step == 3 * updates and [*seen.values()] == pytest.approx(after)
+    assert [epoch["lr"] for epoch in runner.history] == pytest.approx(expected[::updates])
+
+
+@pytest.mark.parametrize("load_scheduler", [True, False])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_schedule_of_steps_goes_on_in_the_middle_of_an_epoch(
+    batch: int, load_scheduler: bool, make_runner: Any, same: Any
+) -> None:
+    class StopAt(Observer):
+        def step_end(self, runner: Any, losses: Any) -> None:
+            if (runner.epoch, runner.progress.batches) == (1, batch):
+                runner.stop.noted = 15
+
+    def make(folder: str, *observers: Any) -> Any:
+        node = {"type": "OneCycleLR", "max_lr": 0.1, "total_steps": 9}
+        sgd = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
+        settings = {"samples": 10, "accumulate": 2, "epochs": 3, "interval": "step"}
+        return make_runner(folder=folder, scheduler=node, optimizer=sgd, observers=observers, **settings)
+
+    whole = make("whole")
+    whole.fit()
+    make("parts", StopAt()).fit()
+    again = make("parts")
+    again.load_state(read_newest(again.snapshots.folder)[0], load_scheduler)
+    again.fit()
+    a, b = whole.state(), again.state()
+    if not load_scheduler:  # replayed, it counts its calls otherwise
+        a.pop("torch_scheduler_state_dict"), b.pop("torch_scheduler_state_dict")
+    assert same(a, b)
+
+
+def test_a_plateau_watches_the_metric_that_it_is_told(make_runner: Any, scripted: Any) -> None:
+    """The key metric gets worse all the time, and the other is constant."""
+    values = [5.0, 5.0, 5.0, 5.0]
+
+    def evaluate(model: Any, epoch: int) -> dict[str, float]:
+        return {"test.loss": 1.0 / epoch, "test.F1": values[epoch - 1]}
+
+    node = {"type": "ReduceLROnPlateau", "patience": 1, "factor": 0.5}
+    found = []
+    for monitor in (None, "test.F1"):
+        runner = make_runner(
+            folder=str(monitor),
+            epochs=4,
+            scheduler=node,
+            monitor=monitor,
+            evaluate=evaluate,
+        )
+        runner.fit()
+        found.append([epoch["lr"] for epoch in runner.history])
+    assert found == [[1e-2] * 4, [1e-2, 1e-2, 1e-2, 5e-3]]
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("cosine_annealing_warm_restarts", lr_scheduler.CosineAnnealingWarmRestarts),
+        ("CosineAnnealingWarmRestarts", lr_scheduler.CosineAnnealingWarmRestarts),
+        ("cosine_annealing", lr_scheduler.CosineAnnealingLR),
+        ("reduce_lr_on_plateau", lr_scheduler.ReduceLROnPlateau),
+        ("one_cycle_lr", lr_scheduler.OneCycleLR),
+        ("chained", ChainedScheduler),
+        ("sequential", SequentialLR),
+    ],
+)
+def test_names_as_the_original_writes_them(name: str, part: type) -> None:
+    assert scheduler_class(name) is part
+
+
+def test_what_watches_a_metric_is_known_however_deep_it_is() -> None:
+    assert watches_a_metric("ReduceLROnPlateau") and watches_a_metric(WARM_UP_THEN_PLATEAU)
+    assert not watches_a_metric(NESTED) and not watches_a_metric("StepLR")
