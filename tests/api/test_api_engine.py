@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ def test_a_schedule_of_steps(run: Make, tmp_path: Path) -> None:
     assert history(outcome, "lr") == pytest.approx(expected[::2])  # as it was used first in the epoch
     text = sentence(lambda: run(4, optimizer={"type": "SGD", "lr": 0.1, "momentum": 0.9}, scheduler=schedule))
     assert "runner.scheduler: does not last for the 8 steps of this training" in text
-    run(3, folder="halved", optimizer="SGD", batch_accumulate=2, scheduler={**schedule, "cycle_momentum": False,
-        "total_steps": 3})  # fmt: skip
+    halved = {**schedule, "cycle_momentum": False, "total_steps": 3}
+    assert run(3, folder="halved", optimizer="SGD", batch_accumulate=2, scheduler=halved).epochs == 3
 
 
 def test_a_monitored_metric(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,3 +326,29 @@ def test_a_batch_without_a_number_costs_its_whole_update(
     state = saved(outcome)
     assert state["step"] == 1 and state["metrics"]["nonfinite_steps"] == 2
     assert not state["optimizer_state_dict"]["state"]
+
+
+# Loggers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_tracker_that_does_not_let_in_is_said_before_the_first_epoch(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+
+    def refuse(**_: Any) -> None:
+        raise wandb.errors.UsageError("api_key not configured (no-tty)")
+
+    refuse.__signature__ = signature(wandb.init)  # type: ignore[attr-defined]
+    monkeypatch.setattr(wandb, "init", refuse)
+    config = {**make_config(2), "logger": [{"type": "WandbLogger", "project_name": "mito"}]}
+    outcome = train(config, runs=tmp_path, progress=False)
+    lines = (outcome.run_folder / "train.log").read_text().splitlines()
+    refused = [number for number, line in enumerate(lines) if "Weights & Biases does not work" in line]
+    trained = [number for number, line in enumerate(lines) if "epoch 2/2" in line]
+    assert len(refused) == len(trained) == 1 and refused < trained and outcome.epochs == 2
+    assert "api_key not configured" in lines[refused[0]]
+
+    config["logger"] = [{"type": "WandbLogger", "project_nam": "mito"}]
+    assert "project_nam" in sentence(lambda: train(config, runs=tmp_path / "other", progress=False))
+    assert not list(tmp_path.glob("other/*/RUN_*"))
