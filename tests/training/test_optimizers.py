@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from skoots.errors import ConfigError, PluginError, SnapshotError
-from skoots.training.optimizers import build_optimizer, load_optimizer_state, optimizer_class, optimizer_state
+from skoots.training.optimizers import (
+    _fused_on_cuda,
+    build_optimizer,
+    load_optimizer_state,
+    optimizer_class,
+    optimizer_state,
+)
 
 
 @pytest.fixture
@@ -200,3 +208,21 @@ def _saved(state: dict[str, object]):
     torch.save(state, buffer)
     buffer.seek(0)
     return buffer
+
+
+@pytest.mark.parametrize(
+    ("node", "fused"),
+    [
+        ({"type": "AdamW"}, True),
+        ({"type": "SGD", "lr": 0.1, "momentum": 0.9}, True),
+        ({"type": "SGD", "lr": 0.1, "momentum": 0.9, "dampening": 0.5}, None),
+        ({"type": "AdamW", "fused": False}, False),
+        ({"type": "AdamW", "foreach": True}, None),
+        ({"type": "RMSprop"}, None),
+    ],
+)
+def test_on_cuda_the_fused_form_is_taken_where_there_is_one(node: dict[str, object], fused: bool) -> None:
+    on_cuda = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device("cuda"))]))
+    arguments = {key: value for key, value in node.items() if key != "type"}
+    chosen = _fused_on_cuda(optimizer_class(str(node["type"])), on_cuda, arguments)
+    assert chosen == ({**arguments, "fused": fused} if fused is not None else arguments)
