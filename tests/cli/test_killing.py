@@ -264,4 +264,5 @@ def test_two_trainings_do_not_share_a_run(zygote: Zygote, capsys: pytest.Capture
     finally:
         os.kill(child, signal.SIGKILL)
         zygote.status()
-    assert zygote.run("resume", str(run), "train_settings.epochs=2") == 0  # the system has freed it
+    epochs = read_newest(run)[0]["epoch"] + 1  # it trained on in the meantime
+    assert zygote.run("resume", str(run), f"train_settings.epochs={epochs}") == 0  # the system has freed it
