@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from skoots.api.build import (
-    build_augmentations,
     config_in,
     decoding_of,
     load_model,
@@ -20,13 +19,14 @@ from skoots.api.build import (
     open_volumes,
 )
 from skoots.api.held_out import compare_with_components
-from skoots.api.prepare import Prepared, prepare
+from skoots.api.pictures import picture_observers
+from skoots.api.prepare import Prepared, prepare, training_crops
 from skoots.api.provenance import provenance
 from skoots.api.start import Start, in_its_run, removed_if_it_fails, starting
 from skoots.config import Config, load_config, write_config
 from skoots.config.changes import changes
 from skoots.config.yaml12 import dump
-from skoots.data.dataset import CoveringDataset, CropDataset
+from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader, train_loader
 from skoots.errors import ConfigError, Fault, SkootsError, SnapshotError, signal_of
 from skoots.inference.segment_volume import DECODED
@@ -201,9 +201,7 @@ def build_runner(
     """
     config, model, device = prepared.config, prepared.model, prepared.device
     settings, section = config.train_settings, config.runner
-    dataset = CropDataset(
-        prepared.train, prepared.crop, build_augmentations(config), settings.seed, config.data.object_rate
-    )
+    dataset = training_crops(prepared)
     loader = train_loader(
         dataset,
         settings.batch_size,
@@ -223,6 +221,7 @@ def build_runner(
     observers: list[Observer] = [
         ProgressObserver(settings.display_iters, progress),
         LoggerObserver(loggers, plain),
+        *picture_observers(prepared, dataset, loggers, start.folder),
     ]
     runner = RUNNERS.get(section.type)(
         model,
