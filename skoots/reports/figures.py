@@ -130,8 +130,8 @@ def vector_wheel(vectors: np.ndarray, longest: float | None = None) -> np.ndarra
 
 
 def longest_vector(vectors: np.ndarray) -> float:
-    """Length in the plane that 99 % of the vectors, (D, H, W), do not exceed, those of length 0 not counted; 1
-    if there are no others."""
+    """Length in the plane that 99 % of the vectors, (D, H, W), do not exceed, those of length 0 not counted;
+    1 if there are no others."""
     length = np.hypot(np.asarray(vectors[-2], np.float32), np.asarray(vectors[-1], np.float32))
     moving = length[length > 0]
     return float(np.percentile(moving, 99)) if moving.size else 1.0

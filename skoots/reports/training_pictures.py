@@ -59,8 +59,8 @@ def training_pictures(
     - ``embedding``: probability that a vector reaches its skeleton (Buswinka et al. 2023),
     - ``skeletons``: the predicted probability and, beside it, the target.
 
-    A picture whose map is missing is left out. Voxels whose truth is unknown are grey in the truth and in what
-    is compared with it.
+    A picture whose map is missing is left out. Voxels whose truth is unknown are grey in the truth and in
+    what is compared with it.
 
     Args:
         image: (C, *S).
@@ -126,7 +126,7 @@ def write_training_sheet(path: str | Path, pictures: Mapping[str, np.ndarray], c
     """
     panels = [panel for name, picture in pictures.items() for panel in _panels(name, picture)]
     if "vectors" in pictures:
-        panels.append(("colour of a direction", colour_wheel(len(pictures["image"]))))
+        panels.append(("colour of a direction", colour_wheel(256)))
     return write_panels(path, panels, columns=5, captions=[caption])
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -44,8 +44,8 @@ class PictureObserver(Observer):
         loggers: each is given every picture as ``SOURCE/NAME``, at its own ``image_log_interval`` if it has
             one.
         folder: of the files, ``epoch-010-train.png`` and so on.
-        every: epochs between pictures, drawn after the last epoch too; None draws for those loggers alone that
-            have an interval of their own.
+        every: epochs between pictures, drawn after the last epoch too; None draws for those loggers alone
+            that have an interval of their own.
     """
 
     def __init__(
@@ -69,10 +69,12 @@ class PictureObserver(Observer):
         to_file = _is_due(self.every, epoch, last)
         if not loggers and not to_file:
             return
+        model = cast(SegmentationModel, unwrapped(runner.used_model))
         for name in self.sources:
             with self._at_worst_a_warning():
-                sample = self._sample(name)
-                pictures = self._pictures(runner, sample, epoch)
+                with _leaving_no_trace(model):
+                    sample = self._sample(name)
+                    pictures = self._pictures(model, runner.device, sample, epoch)
                 for logger in loggers:
                     for kind, picture in pictures.items():
                         logger.image(f"{name}/{kind}", picture, epoch)
@@ -99,12 +101,12 @@ class PictureObserver(Observer):
             self._samples[name] = self.sources[name]()
         return self._samples[name]
 
-    def _pictures(self, runner: TrainingRunner, sample: Sample, epoch: int) -> Pictures:
-        model = unwrapped(runner.used_model)
-        batch = Batch.collate([sample]).to(runner.device)
-        with _leaving_no_trace(model):
-            maps = {name: _array(values) for name, values in model.predict(model(batch.images)).items()}
-            targets = {name: value for head in model.targets(batch).values() for name, value in head.items()}
+    def _pictures(
+        self, model: SegmentationModel, device: torch.device, sample: Sample, epoch: int
+    ) -> Pictures:
+        batch = Batch.collate([sample]).to(device)
+        maps = {name: _array(values) for name, values in model.predict(model(batch.images)).items()}
+        targets = {name: value for head in model.targets(batch).values() for name, value in head.items()}
         scale = model.vector_scale
         instances = None
         if scale is not None and set(DECODED) <= set(maps):

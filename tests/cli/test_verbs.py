@@ -523,6 +523,7 @@ VERBS = [
     "publish",
     "skeletonize",
     "check",
+    "preview",
     "list",
     "demo",
 ]
