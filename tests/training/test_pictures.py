@@ -278,10 +278,11 @@ def test_training_is_the_same_to_the_last_bit(
     random.setstate(before[0])
     np.random.set_state(before[1])
     painted = make_runner(dims, "painted", model(), epochs=3, **settings)
+    dataset = painted.loader.dataset  # not the runner: a cycle with it ends its workers late
 
     def source() -> Sample:
         draw_from_all()
-        return painted.loader.dataset[0, 1]
+        return dataset[0, 1]
 
     class Restless(Painter):
         def draw(self, *given: Any, **more: Any) -> dict[str, Any]:
