@@ -8,6 +8,7 @@ from skoots.api.evaluate_snapshot import SnapshotEvaluation, evaluate_snapshot
 from skoots.api.import_config import ImportedConfig, import_config
 from skoots.api.inspect import SnapshotReport, compare, inspect
 from skoots.api.parts import registries
+from skoots.api.preview import Preview, preview
 from skoots.api.publish import Publication, publish
 from skoots.api.segment import Segmentation, segment
 from skoots.api.skeletonize import SkeletonizedVolume, SkeletonReport, skeletonize
@@ -21,6 +22,7 @@ __all__ = [
     "Evaluation",
     "ImportedConfig",
     "LoadedModel",
+    "Preview",
     "Publication",
     "Segmentation",
     "SkeletonReport",
@@ -37,6 +39,7 @@ __all__ = [
     "inspect",
     "load_model",
     "load_weights",
+    "preview",
     "publish",
     "registries",
     "resume",

@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skoots.api.build import DataFacts, Volumes, build_model, needs_scale, open_volumes, with_scale
+from skoots.api.build import (
+    DataFacts,
+    Volumes,
+    build_augmentations,
+    build_model,
+    needs_scale,
+    open_volumes,
+    with_scale,
+)
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
-from skoots.data.dataset import check_alike
+from skoots.data.dataset import CropDataset, check_alike
 from skoots.errors import ConfigError, Fault
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, seed_everything
@@ -106,6 +114,18 @@ def prepare(
         decided.append(f"crop size auto: {_short(crop)} voxels.")
     window = validation_crop(validation or training, facts, model, crop)
     return Prepared(config, facts, where, training, validation, model, crop, window, decided)
+
+
+def training_crops(prepared: Prepared) -> CropDataset:
+    """The crops that training draws, augmented as the config says."""
+    config = prepared.config
+    return CropDataset(
+        prepared.train,
+        prepared.crop,
+        build_augmentations(config),
+        config.train_settings.seed,
+        config.data.object_rate,
+    )
 
 
 def validation_crop(

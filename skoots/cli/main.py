@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from skoots.cli import check, demo, evaluate, inspect, publish, resume, segment, skeletonize, train, view
+from skoots.cli import (
+    check,
+    demo,
+    evaluate,
+    inspect,
+    preview,
+    publish,
+    resume,
+    segment,
+    skeletonize,
+    train,
+    view,
+)
 from skoots.cli import import_config as import_old_config
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
@@ -109,6 +121,7 @@ _add("inspect", inspect.inspect, inspect.EXAMPLES)
 _add("publish", publish.publish, publish.EXAMPLES)
 _add("skeletonize", skeletonize.skeletonize, skeletonize.EXAMPLES)
 _add("check", check.check, check.EXAMPLES)
+_add("preview", preview.preview, preview.EXAMPLES)
 _add("list", list_parts.list_parts, list_parts.EXAMPLES)
 _add("view", view.view, view.EXAMPLES)
 _add("import-config", import_old_config.import_config, import_old_config.EXAMPLES)

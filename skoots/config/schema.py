@@ -268,6 +268,11 @@ class RunnerSection(Section):
     eval_interval: Positive = Field(
         default=10, description="epochs between passes through the validation data"
     )
+    image_log_interval: Positive | None = Field(
+        default=25,
+        description="epochs between pictures of what the network makes of a crop and of a validation window, "
+        "drawn after the last one too; null draws none",
+    )
     optimizer: Node = Field(
         default={"type": "AdamW", "params": {"lr": 1e-3}},
         description="any of `torch.optim`; beside its arguments `parameter_groups`, e.g. "

@@ -17,7 +17,15 @@ from typing import Any
 import pytest
 
 from skoots import api
-from skoots.api import Demo, Evaluation, Segmentation, SkeletonizedVolume, SkeletonReport, TrainingOutcome
+from skoots.api import (
+    Demo,
+    Evaluation,
+    Preview,
+    Segmentation,
+    SkeletonizedVolume,
+    SkeletonReport,
+    TrainingOutcome,
+)
 from skoots.cli.list import call, first_sentence
 from skoots.cli.main import main
 from skoots.config import load_config
@@ -432,6 +440,22 @@ def test_check_reports_or_prints_the_config(stand_in: StandIn, capsys: pytest.Ca
     assert load_config(parse(capsys.readouterr().out)[0]) == config
 
 
+def test_preview_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = stand_in("preview", Preview(Path("a.png"), ["here", "there"], ["image", "labels"]))
+    words = ["mito.yaml", "data.augment=none", "--samples", "2", "-o", "a.png", "--epoch", "3", "--seed", "7"]
+    assert main(["preview", *words, "--source", "validation", "--plugin", "p"]) == 0
+    settings = ["data.augment=none", "train_settings.seed=7"]
+    assert asked.pop("positional") == (Path("mito.yaml"), settings)
+    assert asked == {
+        "plugins": ["p"], "output": Path("a.png"), "samples": 2, "source": "validation", "epoch": 3
+    }  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 samples: image, labels."
+    assert "Picture  a.png" in lines
+    assert lines[-1] == f"Next: skoots train mito.yaml {' '.join(settings)} --plugin p"
+    assert main(["preview", "mito.yaml", "--source", "elsewhere"]) == 2
+
+
 def test_list_names_all_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
@@ -523,6 +547,7 @@ VERBS = [
     "publish",
     "skeletonize",
     "check",
+    "preview",
     "list",
     "import-config",
     "demo",
