@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         segment,
         skeletonize,
         train,
+        train_all,
         view,
     )
     from skoots.data.augment.base import AUGMENTATIONS
@@ -77,6 +78,7 @@ __all__ = [
     "segment",
     "skeletonize",
     "train",
+    "train_all",
     "view",
 ]
 
@@ -97,6 +99,7 @@ _VERBS = (
     "segment",
     "skeletonize",
     "train",
+    "train_all",
     "view",
 )
 _ERRORS = ("ConfigError", "PluginError", "SkootsError", "SnapshotError", "VolumeError")

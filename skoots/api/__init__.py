@@ -13,10 +13,12 @@ from skoots.api.publish import Publication, publish
 from skoots.api.segment import Segmentation, segment
 from skoots.api.skeletonize import SkeletonizedVolume, SkeletonReport, skeletonize
 from skoots.api.train import TrainingOutcome, resume, train
+from skoots.api.train_all import Attempt, train_all
 from skoots.api.view import view
 from skoots.api.weights import load_weights
 
 __all__ = [
+    "Attempt",
     "CheckReport",
     "Demo",
     "Evaluation",
@@ -46,5 +48,6 @@ __all__ = [
     "segment",
     "skeletonize",
     "train",
+    "train_all",
     "view",
 ]

@@ -160,17 +160,22 @@ def train_as_one(job: Job) -> TrainingOutcome:
     """What each of the processes does."""
     from skoots.api.train import train_here
 
+    parent = os.getppid()
     for number in SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
         signal.signal(number, signal.SIG_IGN)
     with _telling_failures(job.scratch), _terminal(job.level):
         settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
         torch.set_num_threads(max(1, cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
-        stop = StopSignals(sent=_sent(job.scratch / STOP), listens=False)
+        stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
         kind = "cuda" if settings.runner.gpus else "cpu"
         with joined(kind) as processes:
-            return train_here(
+            outcome = train_here(
                 settings, _origin(job), job.device, job.progress, processes, stop, job.scratch / RUN
             )
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the system sends when the starting process dies
+    if os.getppid() != parent:  # which nobody waits for any more
+        os._exit(0)
+    return outcome
 
 
 def was_restarted() -> bool:
@@ -188,9 +193,8 @@ def _origin(job: Job) -> Origin:
     return job.origin
 
 
-def _sent(message: Path) -> Callable[[], int | None]:
+def _sent(message: Path, parent: int) -> Callable[[], int | None]:
     """Looks for the signal that the starting process hands on; its death is one, too."""
-    parent = os.getppid()
 
     def look() -> int | None:
         if os.getppid() != parent:
