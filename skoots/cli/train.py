@@ -109,6 +109,8 @@ def finish(outcome: TrainingOutcome, plugins: Sequence[str], device: str | None)
         again = console.command("resume", outcome.run_folder, *plugin_words(plugins), *words)
         typer.echo(f"skoots: {stopped(outcome, again)}", err=True)
         raise typer.Exit(128 + outcome.stopped_by)
+    if not console.speaks():
+        return
     typer.echo(summary(outcome, plugins))
     if outcome.failed_saves:
         saves = console.count(outcome.failed_saves, "snapshot")
@@ -178,9 +180,8 @@ def summary(outcome: TrainingOutcome, plugins: Sequence[str] = ()) -> str:
 def course(outcome: TrainingOutcome) -> str:
     """The losses, and the score of the validation, in the first, the best and the last epoch."""
     epochs = [1, *([outcome.best_epoch] if outcome.best_epoch else []), outcome.epochs]
-    names = [
-        name for name in ("train.loss", "test.loss", "test.F1") if any(name in e for e in outcome.history)
-    ]
+    shown = ("train.loss", "test.loss", "test.F1")
+    names = [name for name in shown if any(name in measured for measured in outcome.history)]
     if len(outcome.history) < outcome.epochs or outcome.epochs < 2 or not names:
         return ""
     rows = []
