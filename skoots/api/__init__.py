@@ -7,6 +7,7 @@ from skoots.api.evaluate import Evaluation, evaluate
 from skoots.api.evaluate_snapshot import SnapshotEvaluation, evaluate_snapshot
 from skoots.api.inspect import SnapshotReport, compare, inspect
 from skoots.api.parts import registries
+from skoots.api.plan import Plan, plan
 from skoots.api.publish import Publication, publish
 from skoots.api.segment import Segmentation, segment
 from skoots.api.skeletonize import SkeletonizedVolume, SkeletonReport, skeletonize
@@ -19,6 +20,7 @@ __all__ = [
     "Demo",
     "Evaluation",
     "LoadedModel",
+    "Plan",
     "Publication",
     "Segmentation",
     "SkeletonReport",
@@ -34,6 +36,7 @@ __all__ = [
     "inspect",
     "load_model",
     "load_weights",
+    "plan",
     "publish",
     "registries",
     "resume",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from skoots.cli import check, demo, evaluate, inspect, publish, resume, segment, skeletonize, train, view
+from skoots.cli import check, demo, evaluate, inspect, plan, publish, resume, segment, skeletonize, train, view
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
 from skoots.cli.options import DEBUG, Debug
@@ -100,6 +100,7 @@ def _add(verb: str, function: Callable[..., None], examples: Sequence[str], kind
     app.command(verb, cls=kind, epilog=epilog)(function)
 
 
+_add("plan", plan.plan, plan.EXAMPLES)
 _add("train", train.train, train.EXAMPLES, train.TrainCommand)
 _add("resume", resume.resume, resume.EXAMPLES)
 _add("segment", segment.segment, segment.EXAMPLES)

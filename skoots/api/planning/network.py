@@ -1,0 +1,249 @@
+"""Depth, strides, width, crop and batch: what the objects need, within a memory budget.
+
+As nnU-Net (Isensee et al. 2021) does: strides and kernels follow the voxel size, the crop fills the memory. Its depth
+follows the crop; here it follows the objects, since vectors must be seen whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from skoots.api.decide import choose_crop
+from skoots.api.planning.decision import Decision, by
+from skoots.errors import SkootsError
+from skoots.geometry import relative_spacing
+from skoots.models.backbones.unet import UNet, plan_levels
+from skoots.models.footprint import Footprint
+
+LEVELS = (3, 4, 5, 6)
+EFFECTIVE = 0.5  # share of a receptive field that counts for much (Luo et al. 2016)
+SHORTEST_EDGE = 4  # voxels that halving must leave of an axis, as in nnU-Net
+WIDEST_LEVEL = 8  # times the channels of the finest level
+WIDTHS = {"accelerator": (32, 24, 16, 12), "cpu": (16,)}  # channels of the finest level
+CPU_WIDTH_3D = (12,)
+BATCH = 2
+LARGEST_BATCH = 8
+CROP_PER_FIELD = 4  # a crop longer than so many receptive fields shows no voxel more of its surroundings
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The resolutions of a U-Net.
+
+    Args:
+        strides: per level but the first, D integers.
+        kernels: per level, D odd integers.
+    """
+
+    strides: list[list[int]]
+    kernels: list[list[int]]
+
+    def channels(self, width: int) -> list[int]:
+        """Features per level, doubled from level to level."""
+        return [width * min(2**level, WIDEST_LEVEL) for level in range(len(self.kernels))]
+
+    @property
+    def stride(self) -> list[int]:
+        return [math.prod(axis) for axis in zip(*self.strides)]
+
+    @property
+    def receptive_field(self) -> tuple[int, ...]:
+        """Voxels on either side that a voxel of the network's features depends on."""
+        with torch.device("meta"):
+            channels = [1] * len(self.kernels)
+            dims = len(self.kernels[0])
+            return UNet(1, dims, channels, strides=self.strides, kernels=self.kernels).receptive_field
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with the window that it is trained on.
+
+    Args:
+        levels: strides and kernels.
+        channels: features per level.
+        crop: training window.
+        batch: crops in a step.
+        footprint: memory of a step.
+    """
+
+    levels: Levels
+    channels: list[int]
+    crop: list[int]
+    batch: int
+    footprint: Footprint
+
+    @property
+    def bytes(self) -> int:
+        """Of one training step."""
+        return self.footprint.bytes_for(self.batch * _padded(self.crop, self.levels.stride))
+
+
+def needed_reach(scale: Sequence[float], radius: float, voxel_size: Sequence[float]) -> list[int]:
+    """Voxels on either side that a voxel must see: the longest vector, and an object from wall to wall.
+
+    Args:
+        scale: D voxels that a vector of length 1 spans.
+        radius: inscribed radius of a large object, finest voxels.
+        voxel_size: D edge lengths of a voxel.
+    """
+    across = [2 * radius / spacing for spacing in relative_spacing(voxel_size)]
+    return [math.ceil(max(pair) / EFFECTIVE) for pair in zip(scale, across)]
+
+
+def shape_levels(count: int, voxel_size: Sequence[float], longest: Sequence[int]) -> Levels:
+    """Strides and kernels that follow the voxel size; an axis of few voxels is not halved.
+
+    Args:
+        count: of levels.
+        voxel_size: D edge lengths of a voxel.
+        longest: voxels of the longest volume along each axis.
+    """
+    strides, kernels = plan_levels(count, voxel_size)
+    so_far = [1] * len(longest)
+    kept = []
+    for step in strides:
+        step = tuple(s if n >= SHORTEST_EDGE * f * s else 1 for s, n, f in zip(step, longest, so_far))
+        so_far = [f * s for f, s in zip(so_far, step)]
+        kept.append(list(step))
+    windows = [[k if n > 1 else 1 for k, n in zip(kernel, longest)] for kernel in kernels]
+    return Levels(kept, windows)
+
+
+def choose_levels(need: Sequence[int], voxel_size: Sequence[float], longest: Sequence[int]) -> Levels:
+    """The fewest levels whose receptive field reaches as far as the objects need, or the volumes go."""
+    for count in LEVELS:
+        levels = shape_levels(count, voxel_size, longest)
+        if all(field >= min(n, edge - 1) for field, n, edge in zip(levels.receptive_field, need, longest)):
+            break
+    return levels
+
+
+def choose_network(
+    need: Sequence[int],
+    shapes: Sequence[Sequence[int]],
+    voxel_size: Sequence[float],
+    budget: int,
+    widths: Sequence[int],
+    cost: Callable[[list[int], Levels], Footprint],
+) -> Network:
+    """The widest network, of those allowed, whose crop still holds what the objects need; else the narrowest.
+
+    Args:
+        need: D voxels, see ``needed_reach``.
+        shapes: of the volumes.
+        voxel_size: D edge lengths of a voxel.
+        budget: bytes of a training step.
+        widths: channels of the finest level, widest first.
+        cost: channels and levels to the memory of a step.
+
+    Raises:
+        SkootsError: not even the smallest crop fits.
+    """
+    longest = [max(axis) for axis in zip(*shapes)]
+    levels = choose_levels(need, voxel_size, longest)
+    while True:
+        for width in widths:
+            channels = levels.channels(width)
+            footprint = cost(channels, levels)
+            crop, batch = _fit(footprint, levels, shapes, voxel_size, budget)
+            if batch and all(c >= min(n, edge) for c, n, edge in zip(crop, need, longest)):
+                return Network(levels, channels, crop, batch, footprint)
+        short = any(c < min(2 * s, edge) for c, s, edge in zip(crop, levels.stride, longest))
+        if batch and not short:
+            return Network(levels, channels, crop, batch, footprint)
+        if len(levels.strides) == 1:
+            break
+        levels = shape_levels(len(levels.strides), voxel_size, longest)
+    if batch:
+        return Network(levels, channels, crop, batch, footprint)
+    least = footprint.bytes_for(_padded(crop, levels.stride)) / 1e9
+    raise SkootsError(
+        f"{budget / 1e9:.2g} GB hold no training step: one crop of {by(crop)} voxels takes {least:.2g} GB. "
+        "Give more with --memory."
+    )
+
+
+def _fit(
+    footprint: Footprint,
+    levels: Levels,
+    shapes: Sequence[Sequence[int]],
+    voxel_size: Sequence[float],
+    budget: int,
+) -> tuple[list[int], int]:
+    """Crop, and crops in a step; 0 where not one of the smallest fits."""
+    stride = levels.stride
+    most = [
+        CROP_PER_FIELD * max(field, s) for field, s in zip(levels.receptive_field, stride)
+    ]
+    capped = [[min(n, m) for n, m in zip(shape, most)] for shape in shapes]
+    affordable = footprint.voxels_in(budget)
+    voxels = affordable // BATCH
+    crop = choose_crop(capped, voxel_size, stride, max(1, voxels))
+    while BATCH * _padded(crop, stride) > affordable and voxels > math.prod(stride):
+        voxels = int(0.9 * voxels)  # sides are rounded to the stride, up too
+        crop = choose_crop(capped, voxel_size, stride, voxels)
+    return crop, min(LARGEST_BATCH, affordable // _padded(crop, stride))
+
+
+def _padded(crop: Sequence[int], stride: Sequence[int]) -> int:
+    """Voxels of a crop as the network sees it."""
+    return math.prod(-(-c // s) * s for c, s in zip(crop, stride))
+
+
+def decide_network(
+    network: Network, need: Sequence[int], shapes: Sequence[Sequence[int]], memory: str
+) -> list[Decision]:
+    """What a chosen network means for the config, and why.
+
+    Args:
+        network: chosen.
+        need: D voxels that it was chosen for.
+        shapes: of the volumes.
+        memory: where the budget comes from, e.g. ``8 GB as asked for``.
+    """
+    levels, longest = network.levels, [max(axis) for axis in zip(*shapes)]
+    field = levels.receptive_field
+    reaches = all(f >= min(n, edge - 1) for f, n, edge in zip(field, need, longest))
+    holds = all(c >= min(n, edge) for c, n, edge in zip(network.crop, need, longest))
+    depth = (
+        f"{len(levels.kernels)} levels see {by(field)} voxels on either side; twice the longest vector, and "
+        f"twice a large object from wall to wall, is {by(need)}"
+        + ("." if reaches else ": more levels would not fit the crop or the volumes.")
+    )
+    step = levels.stride
+    uneven = "" if len(set(step)) == 1 else ", since voxels or volumes are longer along some axes than others"
+    strides = f"Features are coarsest by {by(step)} voxels{uneven}; a coarse axis is neither halved nor convolved "
+    strides += "until the others have caught up."
+    crop = (
+        f"A step on {network.batch} crops takes about {network.bytes / 1e9:.2g} GB ({memory}; "
+        f"{network.footprint.per_voxel:.0f} bytes a voxel). "
+    )
+    crop += (
+        "The crop holds what a voxel must see."
+        if holds
+        else f"It is smaller than the {by([min(n, e) for n, e in zip(need, longest)])} voxels that the largest "
+        "objects need: --memory gives more."
+    )
+    return [
+        Decision("data.crop_size", network.crop, crop),
+        Decision("model.backbone.type", "UNet"),
+        Decision("model.backbone.channels", network.channels, depth),
+        Decision("model.backbone.strides", levels.strides, strides),
+        Decision("model.backbone.kernels", levels.kernels),
+        Decision("train_settings.batch_size", network.batch, _about_batch(network)),
+    ]
+
+
+def _about_batch(network: Network) -> str:
+    if network.batch == LARGEST_BATCH:
+        return "As many as are useful: the crop shows what is to be seen, and memory is left for more of them."
+    if network.batch > BATCH:
+        return "As many as fit: the crop shows what is to be seen already."
+    if network.batch == BATCH:
+        return "Two, so that memory goes to the crop."
+    return "One, all that fits."
