@@ -21,12 +21,14 @@ from skoots.models.footprint import Footprint
 
 LEVELS = (3, 4, 5, 6)
 EFFECTIVE = 0.5  # share of a receptive field that counts for much (Luo et al. 2016)
-SHORTEST_EDGE = 4  # voxels that halving must leave of an axis, as in nnU-Net
+SHORTEST_EDGE = 4  # voxels that halving must leave of a volume's axis, as in nnU-Net
+STRIDES_PER_CROP = 2  # voxels that halving must leave of a crop's axis
 WIDEST_LEVEL = 8  # times the channels of the finest level
 WIDTHS = {"accelerator": (32, 24, 16, 12), "cpu": (16,)}  # channels of the finest level
 CPU_WIDTH_3D = (12,)
 BATCH = 2
 LARGEST_BATCH = 8
+MOST_UNEVEN = 1.5  # the longest side of a crop by its shortest, unless a volume is shorter
 CROP_PER_FIELD = 4  # a crop longer than so many receptive fields shows no voxel more of its surroundings
 
 
@@ -150,44 +152,74 @@ def choose_network(
         for width in widths:
             channels = levels.channels(width)
             footprint = cost(channels, levels)
-            crop, batch = _fit(footprint, levels, shapes, voxel_size, budget)
-            if batch and all(c >= min(n, edge) for c, n, edge in zip(crop, need, longest)):
-                return Network(levels, channels, crop, batch, footprint)
-        short = any(c < min(2 * s, edge) for c, s, edge in zip(crop, levels.stride, longest))
-        if batch and not short:
-            return Network(levels, channels, crop, batch, footprint)
-        if len(levels.strides) == 1:
+            crop = _largest_crop(footprint.voxels_in(budget), levels, shapes, voxel_size)
+            if _holds(crop, need, longest):
+                break
+        if _holds(crop, [STRIDES_PER_CROP * s for s in levels.stride], longest) or len(levels.kernels) == LEVELS[0]:
             break
-        levels = shape_levels(len(levels.strides), voxel_size, longest)
-    if batch:
-        return Network(levels, channels, crop, batch, footprint)
-    least = footprint.bytes_for(_padded(crop, levels.stride)) / 1e9
-    raise SkootsError(
-        f"{budget / 1e9:.2g} GB hold no training step: one crop of {by(crop)} voxels takes {least:.2g} GB. "
-        "Give more with --memory."
-    )
+        levels = shape_levels(len(levels.kernels) - 1, voxel_size, longest)  # too deep for so small a crop
+    batch = footprint.voxels_in(budget) // _padded(crop, levels.stride)
+    shallow = shape_levels(LEVELS[0], voxel_size, longest).stride
+    least = [min(SHORTEST_EDGE * s, n) for s, n in zip(shallow, longest)]
+    if not batch or not _holds(crop, least, longest):
+        smallest = footprint.bytes_for(_padded(least, levels.stride)) / 1e9
+        raise SkootsError(
+            f"{budget / 1e9:.2g} GB hold no training step: a crop of {by(least)} voxels takes {smallest:.2g} GB. "
+            "Give more with --memory."
+        )
+    complete = _holds(crop, need, longest) or _holds(crop, _largest_useful(levels), longest)
+    return Network(levels, channels, crop, min(batch, LARGEST_BATCH if complete else BATCH), footprint)
 
 
-def _fit(
-    footprint: Footprint,
-    levels: Levels,
-    shapes: Sequence[Sequence[int]],
-    voxel_size: Sequence[float],
-    budget: int,
-) -> tuple[list[int], int]:
-    """Crop, and crops in a step; 0 where not one of the smallest fits."""
-    stride = levels.stride
-    most = [
-        CROP_PER_FIELD * max(field, s) for field, s in zip(levels.receptive_field, stride)
-    ]
-    capped = [[min(n, m) for n, m in zip(shape, most)] for shape in shapes]
-    affordable = footprint.voxels_in(budget)
-    voxels = affordable // BATCH
-    crop = choose_crop(capped, voxel_size, stride, max(1, voxels))
-    while BATCH * _padded(crop, stride) > affordable and voxels > math.prod(stride):
+def _holds(crop: Sequence[int], wanted: Sequence[int], longest: Sequence[int]) -> bool:
+    """Whether a crop is as long as wanted along every axis, or as the volumes."""
+    return all(c >= min(w, n) for c, w, n in zip(crop, wanted, longest))
+
+
+def _largest_useful(levels: Levels) -> list[int]:
+    return [CROP_PER_FIELD * max(field, s) for field, s in zip(levels.receptive_field, levels.stride)]
+
+
+def _largest_crop(
+    affordable: int, levels: Levels, shapes: Sequence[Sequence[int]], voxel_size: Sequence[float]
+) -> list[int]:
+    """A window of which two fit into ``affordable`` voxels: near a cube, then longer where there is room."""
+    stride, spacing = levels.stride, relative_spacing(voxel_size)
+    capped = [[min(n, m) for n, m in zip(shape, _largest_useful(levels))] for shape in shapes]
+    longest = [max(axis) for axis in zip(*capped)]
+    voxels = max(1, affordable // BATCH)
+    crop = choose_crop(capped, voxel_size, stride, voxels)
+    while _padded(crop, stride) * BATCH > affordable and voxels > math.prod(stride):
         voxels = int(0.9 * voxels)  # sides are rounded to the stride, up too
         crop = choose_crop(capped, voxel_size, stride, voxels)
-    return crop, min(LARGEST_BATCH, affordable // _padded(crop, stride))
+    while True:
+        sets = _grown_together(crop, longest, spacing)
+        longer = [
+            [min(n, c + s) if a in axes else c for a, (c, s, n) in enumerate(zip(crop, stride, longest))]
+            for axes in sets
+        ]
+        shortest = min((crop[axes[0]] * spacing[axes[0]] for axes in sets), default=0)
+        fitting = [
+            grown
+            for axes, grown in zip(sets, longer)
+            if _padded(grown, stride) * BATCH <= affordable
+            and grown[axes[0]] * spacing[axes[0]] <= MOST_UNEVEN * shortest
+        ]
+        if not fitting:
+            return crop
+        crop = fitting[0]
+
+
+def _grown_together(
+    crop: Sequence[int], longest: Sequence[int], spacing: Sequence[float]
+) -> list[tuple[int, ...]]:
+    """Sets of axes that may become longer, physically shortest first; the two in the plane stay equal, so that
+    they can be exchanged."""
+    free = [axis for axis, (c, n) in enumerate(zip(crop, longest)) if c < n]
+    plane = (len(crop) - 2, len(crop) - 1)
+    alike = set(plane) <= set(free) and len({(crop[a], spacing[a]) for a in plane}) == 1
+    sets = [(a,) for a in free if not (alike and a in plane)] + ([plane] if alike else [])
+    return sorted(sets, key=lambda axes: crop[axes[0]] * spacing[axes[0]])
 
 
 def _padded(crop: Sequence[int], stride: Sequence[int]) -> int:
@@ -245,5 +277,5 @@ def _about_batch(network: Network) -> str:
     if network.batch > BATCH:
         return "As many as fit: the crop shows what is to be seen already."
     if network.batch == BATCH:
-        return "Two, so that memory goes to the crop."
+        return "Two; what memory is left goes to the crop."
     return "One, all that fits."
