@@ -91,7 +91,14 @@ class Plan:
         """
         notes = [*self.facts, *(f"Note: {warning}" for warning in self.warnings)]
         heading = "\n".join(
-            [f"Planned from {self.folder}.", "", f"  skoots check {path}", f"  skoots train {path}", "", *notes]
+            [
+                f"Planned from {self.folder}.",
+                "",
+                f"  skoots check {path}",
+                f"  skoots train {path}",
+                "",
+                *notes,
+            ]
         )
         return dump_commented(self.config, {d.key: d.reason for d in self.decisions if d.reason}, heading)
 
@@ -164,12 +171,18 @@ def plan(
     widths = CPU_WIDTH_3D if (kind, facts.spatial_dims) == ("cpu", 3) else WIDTHS[kind]
     heads = decide_targets(geometry, scale, epochs=1)
     network = choose_network(
-        need, shapes, facts.voxel_size, budget, widths, lambda c, levels: _cost(c, levels, facts, heads, training[0])
+        need,
+        shapes,
+        facts.voxel_size,
+        budget,
+        widths,
+        lambda c, levels: _cost(c, levels, facts, heads, training[0]),
     )
 
     crop_voxels, voxels = math.prod(network.crop), sum(math.prod(shape) for shape in shapes)
     samples = share_samples(
-        choose_steps(voxels, crop_voxels, network.batch, kind) * network.batch, [len(geometries[i]) for i in learnt]
+        choose_steps(voxels, crop_voxels, network.batch, kind) * network.batch,
+        [len(geometries[i]) for i in learnt],
     )
     steps = -(-sum(samples) // network.batch)
     total = epochs or choose_epochs(steps, kind)
@@ -180,7 +193,9 @@ def plan(
         *_decide_voxel_size(headers, voxel_size, geometry),
         *([] if ignore_label is None else [Decision("data.ignore_label", ignore_label, "As asked for.")]),
         *decide_network(network, need, shapes, source),
-        decide_object_rate(share_of_crops_with_objects(training, network.crop, seed), geometry.foreground_share),
+        decide_object_rate(
+            share_of_crops_with_objects(training, network.crop, seed), geometry.foreground_share
+        ),
         _decide_normalization(training),
         Decision("data.augment", AUGMENT),
         *decide_targets(geometry, scale, total),
@@ -190,7 +205,10 @@ def plan(
     order = ["data", "model", "runner", "train_settings"]
     decisions.sort(key=lambda decision: order.index(decision.key.split(".")[0]))
     return Plan(
-        str(folder), _about(volumes, headers, geometry, where), _warnings(headers, voxel_size, geometry), decisions
+        str(folder),
+        _about(volumes, headers, geometry, where),
+        _warnings(headers, voxel_size, geometry),
+        decisions,
     )
 
 
@@ -229,7 +247,9 @@ def _split(
         return choose_split(names, [v.shape for v in volumes], volumes[0].voxel_size, geometries, seed)
     others = _open(validation, reading, "memory", volumes[0])
     objects = sum(len(volume.skeletons) for volume in others)
-    return Split(names, [], None, objects, f"As asked for: {some(len(others), 'volume')}, {some(objects, 'object')}.")
+    return Split(
+        names, [], None, objects, f"As asked for: {some(len(others), 'volume')}, {some(objects, 'object')}."
+    )
 
 
 def _decide_voxel_size(
@@ -241,7 +261,11 @@ def _decide_voxel_size(
     if not _silent(headers):
         return []
     ones = [1.0] * headers[0][0].spatial_dims
-    return [Decision("data.voxel_size", ones, f"Not in the files; please write the true one. {_shape_of(geometry)}")]
+    return [
+        Decision(
+            "data.voxel_size", ones, f"Not in the files; please write the true one. {_shape_of(geometry)}"
+        )
+    ]
 
 
 def _silent(headers: Sequence[tuple[Volume, Volume]]) -> list[Volume]:
@@ -252,20 +276,22 @@ def _silent(headers: Sequence[tuple[Volume, Volume]]) -> list[Volume]:
 def _shape_of(geometry: ObjectGeometry) -> str:
     extent = np.median(geometry.stops - geometry.starts, axis=0)
     return (
-        f"Half of the objects are longer than {by(extent)} voxels; were they as long along every axis, voxels "
-        f"would be {by((extent.max() / extent).round(1))}."
+        f"Half of the objects are longer than {by(extent)} voxels; were they as long along every axis, "
+        f"voxels would be {by((extent.max() / extent).round(1))}."
     )
 
 
 def _decide_normalization(volumes: Sequence[LabelledVolume]) -> Decision:
     tail = float(np.median([bright_tail(volume.image) for volume in volumes]))
     if math.isinf(tail):
-        reason = "Half of a volume or more has its darkest value, so there is no noise to compress bright objects by."
+        reason = "Half of a volume or more has its darkest value: no noise to compress bright objects by."
         return Decision("data.normalize", "zscore", reason)
     shown = f"The brightest voxels lie {tail:.1f} times as far from the median as the darkest"
     if tail < LONG_TAIL:
         return Decision("data.normalize", "zscore", f"{shown}: mean and deviation describe them.")
-    return Decision("data.normalize", "asinh", f"{shown}: compressed, so that dim objects show beside bright ones.")
+    return Decision(
+        "data.normalize", "asinh", f"{shown}: compressed, so that dim objects show beside bright ones."
+    )
 
 
 # Device and network ----------------------------------------------------------------------------------------
@@ -278,7 +304,10 @@ def _budget(device: torch.device, memory: float | None) -> tuple[int, str]:
     free = free_memory(device)
     if device.type == "cpu":
         bytes_ = CPU_BYTES if free is None else min(CPU_BYTES, free // 4)
-        return bytes_, f"{bytes_ / 1e9:.2g} GB are taken on a CPU, where time is scarce; --memory says otherwise"
+        return (
+            bytes_,
+            f"{bytes_ / 1e9:.2g} GB are taken on a CPU, where time is scarce; --memory says otherwise",
+        )
     assert free is not None
     bytes_ = int(GPU_SHARE * free)
     return bytes_, f"{bytes_ / 1e9:.2g} GB, {100 * GPU_SHARE:.0f} % of what is free on {device}"
@@ -317,10 +346,13 @@ def _about(
     lines = [
         f"{some(len(volumes), 'volume')} of up to {by(largest)} voxels of {by(size)} {unit}".rstrip()
         + f" (in proportion {by([round(s, 2) for s in relative_spacing(size)])}); planned for {device}.",
-        f"{some(len(geometry), 'object')} to learn from, of {int(np.median(geometry.sizes)):,} voxels in the middle; "
-        f"inscribed radius {small:.1f} / {middle:.1f} / {large:.1f} and skeleton length {short:.0f} / {usual:.0f} / {long:.0f} "
+        f"{some(len(geometry), 'object')} to learn from, of {int(np.median(geometry.sizes)):,} voxels in "
+        "the middle; "
+        f"inscribed radius {small:.1f} / {middle:.1f} / {large:.1f} and skeleton length {short:.0f} / "
+        f"{usual:.0f} / {long:.0f} "
         "finest voxels (5 / 50 / 95 %).",
-        f"{100 * geometry.foreground_share:.0f} % foreground; {some(geometry.touching, 'pair')} of objects share a face, "
+        f"{100 * geometry.foreground_share:.0f} % foreground; {some(geometry.touching, 'pair')} of objects "
+        "share a face, "
         f"{geometry.close} more come within a voxel of each other.",
     ]
     return lines
@@ -335,12 +367,14 @@ def _warnings(
     if silent:
         others = f" and {len(silent) - 1} others" if len(silent) > 1 else ""
         warnings.append(
-            f"{silent[0].path}{others} state no voxel size, so voxels are taken for cubes. {_shape_of(geometry)} "
+            f"{silent[0].path}{others} state no voxel size, so voxels are taken for cubes. "
+            f"{_shape_of(geometry)} "
             "Plan again with --voxel-size if they are no cubes."
         )
     if geometry.touching_skeletons:
         warnings.append(
-            f"The skeletons of {some(geometry.touching_skeletons, 'pair')} of objects touch: decoding merges these, "
+            f"The skeletons of {some(geometry.touching_skeletons, 'pair')} of objects touch: decoding "
+            "merges these, "
             "however well the network learns."
         )
     return warnings

@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from skoots.cli import check, demo, evaluate, inspect, plan, publish, resume, segment, skeletonize, train, view
+from skoots.cli import (
+    check,
+    demo,
+    evaluate,
+    inspect,
+    plan,
+    publish,
+    resume,
+    segment,
+    skeletonize,
+    train,
+    view,
+)
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
 from skoots.cli.options import DEBUG, Debug

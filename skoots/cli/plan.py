@@ -37,7 +37,9 @@ def plan(
     ] = None,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", metavar="GB", help="What a training step may take; else the device decides."),
+        typer.Option(
+            "--memory", metavar="GB", help="What a training step may take; else the device decides."
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", metavar="N", min=1, help="Else the size of the data decides.")

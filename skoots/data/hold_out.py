@@ -70,7 +70,7 @@ def hold_out_volumes(names: Sequence[str], seed: int = 0, share: float = SHARE) 
 def best_cut(
     shape: Sequence[int], voxel_size: Sequence[float], starts: np.ndarray, stops: np.ndarray
 ) -> Cut | None:
-    """The plane that divides a volume for validation: near 80 % of it, where few of the objects held out are cut.
+    """The plane that divides a volume for validation, near 80 % of it and cutting few objects.
 
     It goes across the physically longest axis that can be cut, between 65 and 85 % of its length from either
     end, and leaves objects in both parts.

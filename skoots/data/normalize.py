@@ -80,7 +80,9 @@ def bright_tail(volume: Volume) -> float:
     """
     _, samples = _scan(volume, volume.channels or 1, keep=True)
     low, middle, high = np.percentile(samples, [0.2, 50, 99.8], axis=1)
-    return float(np.where(middle > low, (high - middle) / np.where(middle > low, middle - low, 1), np.inf).max())
+    return float(
+        np.where(middle > low, (high - middle) / np.where(middle > low, middle - low, 1), np.inf).max()
+    )
 
 
 def _intensity(shift: np.ndarray, scale: np.ndarray, compress: bool = False) -> Intensity:

@@ -1,10 +1,11 @@
-"""The geometry of labelled objects, measured: sizes, calibres, lengths, neighbours, distances to skeletons."""
+"""The geometry of labelled objects, measured: sizes, calibres, skeleton lengths, neighbours."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import fastremap
 import numpy as np
@@ -88,7 +89,9 @@ def measure_objects(volume: LabelledVolume, seed: int = 0) -> ObjectGeometry:
         inner = ids[tile.write.relative_to(read).slices]
         known += _count_known(volume, tile.write)
         for number, count, start, stop in _objects(inner):
-            box = boxes.setdefault(number, [np.full(inner.ndim, np.iinfo(np.int64).max), np.zeros(inner.ndim)])
+            box = boxes.setdefault(
+                number, [np.full(inner.ndim, np.iinfo(np.int64).max), np.zeros(inner.ndim)]
+            )
             box[0] = np.minimum(box[0], start + np.array(tile.write.start))
             box[1] = np.maximum(box[1], stop + np.array(tile.write.start))
             sizes[number] = sizes.get(number, 0) + count
@@ -118,13 +121,14 @@ def pool(parts: Sequence[ObjectGeometry]) -> ObjectGeometry:
     """Several volumes as one; bounding boxes stay in voxels of their own volume."""
     arrays = ("sizes", "starts", "stops", "inscribed", "lengths", "calibres")
     numbers = ("touching", "close", "touching_skeletons", "foreground", "known")
-    return ObjectGeometry(
+    pooled: dict[str, Any] = {
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
         **{name: sum(getattr(part, name) for part in parts) for name in numbers},
-    )
+    }
+    return ObjectGeometry(**pooled)
 
 
-# Blocks ------------------------------------------------------------------------------------------------------
+# Blocks ----------------------------------------------------------------------------------------------------
 
 
 def _known_labels(volume: LabelledVolume, box: Box) -> np.ndarray:
@@ -147,9 +151,9 @@ def _objects(ids: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray
     boxes = ndimage.find_objects(compact)
     for old, new in original.items():
         if new:
-            box = boxes[new - 1]
+            box = boxes[int(new) - 1]
             start, stop = (np.array([getattr(s, end) for s in box]) for end in ("start", "stop"))
-            yield int(old), int(counts[new]), start, stop
+            yield int(old), int(counts[int(new)]), start, stop
 
 
 def touching_pairs(ids: np.ndarray) -> set[tuple[int, int]]:
@@ -183,7 +187,7 @@ def _pairs(ids: np.ndarray, step: Sequence[int]) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.unique(met, axis=0)}
 
 
-# Skeletons ---------------------------------------------------------------------------------------------------
+# Skeletons -------------------------------------------------------------------------------------------------
 
 
 def _skeleton_lengths(skeletons: Skeletons, spacing: Sequence[float]) -> tuple[np.ndarray, int]:
@@ -211,7 +215,9 @@ def _calibres(volume: LabelledVolume, seed: int) -> np.ndarray:
     drawn = np.sort(rng.permutation(len(owner))[:CALIBRE_POINTS])
     radii = np.array(
         [
-            _clearance(volume, skeletons.ids[owner[i]], skeletons.points[i], skeletons.inscribed[owner[i]], spacing)
+            _clearance(
+                volume, skeletons.ids[owner[i]], skeletons.points[i], skeletons.inscribed[owner[i]], spacing
+            )
             for i in drawn
         ]
     )

@@ -20,7 +20,12 @@ from skoots.synthetic import make_volume
 from skoots.volumes import write_volume
 
 MODULE = importlib.import_module("skoots.api.plan")  # the package has the verb under this name
-QUICK = ["train_settings.epochs=1", "train_settings.batch_size=1", "data.train.0.samples_per_volume=2", "device=cpu"]
+QUICK = [
+    "train_settings.epochs=1",
+    "train_settings.batch_size=1",
+    "data.train.0.samples_per_volume=2",
+    "device=cpu",
+]
 
 
 def write_pairs(
@@ -76,7 +81,8 @@ def test_every_comment_of_the_file_is_a_reason(tmp_path: Path) -> None:
     keys = {decision.key for decision in planned.decisions if decision.reason}
     assert {
         "data.train", "data.validation", "data.crop_size", "data.object_rate", "data.normalize",
-        "model.backbone.channels", "model.backbone.strides", "model.heads.vector.scale", "model.heads.vector.sigma",
+        "model.backbone.channels", "model.backbone.strides", "model.heads.vector.scale",
+        "model.heads.vector.sigma",
         "model.heads.skeleton.target_generator", "runner.key_metric", "runner.eval_interval",
         "train_settings.batch_size", "train_settings.epochs",
     } <= keys  # fmt: skip
@@ -107,7 +113,9 @@ def test_voxel_size_is_written_only_where_the_files_are_silent(tmp_path: Path) -
 
 
 def test_coarse_axes_are_halved_later(tmp_path: Path) -> None:
-    coarse = plan(write_pairs(tmp_path / "a", (12, 40, 40), voxel_size=(50.0, 10.0, 10.0)), device="cpu").config
+    coarse = plan(
+        write_pairs(tmp_path / "a", (12, 40, 40), voxel_size=(50.0, 10.0, 10.0)), device="cpu"
+    ).config
     assert coarse["model"]["backbone"]["strides"][:2] == [[1, 2, 2], [1, 2, 2]]
     assert coarse["model"]["backbone"]["kernels"][0] == [1, 3, 3]
 
@@ -119,8 +127,12 @@ def test_bright_tails_are_compressed(tmp_path: Path) -> None:
 
 
 def test_larger_objects_get_more_depth_and_larger_vectors(tmp_path: Path) -> None:
-    small = plan(write_pairs(tmp_path / "a", (160, 160), objects="blobs", radius=(3.0, 4.0)), device="cpu").config
-    large = plan(write_pairs(tmp_path / "b", (160, 160), objects="blobs", radius=(20.0, 26.0)), device="cpu").config
+    small = plan(
+        write_pairs(tmp_path / "a", (160, 160), objects="blobs", radius=(3.0, 4.0)), device="cpu"
+    ).config
+    large = plan(
+        write_pairs(tmp_path / "b", (160, 160), objects="blobs", radius=(20.0, 26.0)), device="cpu"
+    ).config
     small_model, large_model = small["model"], large["model"]
     assert len(large_model["backbone"]["channels"]) > len(small_model["backbone"]["channels"])
     assert min(large_model["heads"]["vector"]["scale"]) > 3 * max(small_model["heads"]["vector"]["scale"])
@@ -130,7 +142,10 @@ def test_larger_objects_get_more_depth_and_larger_vectors(tmp_path: Path) -> Non
 def test_memory_and_epochs_are_heeded(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "data", (48, 48, 48), voxel_size=(1.0, 1.0, 1.0))
     small, large = (plan(folder, memory=gigabytes, epochs=7, device="cpu") for gigabytes in (0.03, 0.3))
-    voxels = [np.prod(p.config["data"]["crop_size"]) * p.config["train_settings"]["batch_size"] for p in (small, large)]
+    voxels = [
+        np.prod(p.config["data"]["crop_size"]) * p.config["train_settings"]["batch_size"]
+        for p in (small, large)
+    ]
     assert voxels[0] < voxels[1]
     assert small.config["train_settings"]["epochs"] == 7
     assert [epoch for _, epoch in small.config["model"]["heads"]["vector"]["sigma_decay"]] == [2, 4, 5]
@@ -158,7 +173,7 @@ def test_gpus_get_wider_networks_and_more_epochs(tmp_path: Path, monkeypatch: py
 
 def test_unknown_voxels_are_learnt_of(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "data", (30, 30))
-    image, labels = make_volume((30, 30), 10, radius=(2.0, 3.0))
+    _, labels = make_volume((30, 30), 10, radius=(2.0, 3.0))
     labels = labels.astype(np.int16)
     labels[:5] = -1
     write_volume(folder / "v0.labels.tif", labels, overwrite=True)
@@ -176,7 +191,7 @@ def test_faults_of_the_data_are_named(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "a", (24, 24))
     other = write_pairs(tmp_path / "b", (8, 24, 24))
     for place in ("validation", "test"):
-        with pytest.raises(VolumeError, match="3D and .* 2D"):
+        with pytest.raises(VolumeError, match=r"3D and .* 2D"):
             plan(folder, **{place: other}, device="cpu")
 
 

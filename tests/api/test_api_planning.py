@@ -135,7 +135,8 @@ def test_axes_of_the_plane_stay_equal() -> None:
 
 def test_more_memory_makes_crops_and_then_batches_larger() -> None:
     networks = [
-        choose_network([30] * 2, [(300, 300)], (1.0, 1.0), int(g * 1e9), (16,), by_width) for g in (0.1, 0.3, 2)
+        choose_network([30] * 2, [(300, 300)], (1.0, 1.0), int(g * 1e9), (16,), by_width)
+        for g in (0.1, 0.3, 2)
     ]
     voxels = [math.prod(n.crop) for n in networks]
     assert voxels == sorted(voxels) and voxels[0] < voxels[1]
@@ -143,7 +144,9 @@ def test_more_memory_makes_crops_and_then_batches_larger() -> None:
 
 
 def test_a_budget_that_holds_nothing_is_refused() -> None:
-    with pytest.raises(SkootsError, match=r"0\.002 GB hold no training step: a crop of 16 x 16 x 16 .* --memory"):
+    with pytest.raises(
+        SkootsError, match=r"0\.002 GB hold no training step: a crop of 16 x 16 x 16 .* --memory"
+    ):
         choose_network([30] * 3, [(99, 99, 99)], (1, 1, 1), 2_000_000, (16,), by_width)
 
 
@@ -167,9 +170,15 @@ def test_round_objects_get_a_radius_each_and_uneven_ones_a_number() -> None:
     assert value_of(even, key) == {"type": "SkeletonMaskTarget", "radius": "auto"}
     assert "90 %" in reason_of(even, key)
     uneven = replace(GEOMETRY, calibres=np.column_stack([np.full(10, 4.0), np.full(10, 8.0)]))
-    assert value_of(decide_targets(uneven, [10.0] * 3, 20), key) == {"type": "SkeletonMaskTarget", "radius": 3.0}
+    assert value_of(decide_targets(uneven, [10.0] * 3, 20), key) == {
+        "type": "SkeletonMaskTarget",
+        "radius": 3.0,
+    }
     thin = replace(GEOMETRY, calibres=np.column_stack([np.full(10, 1.0), np.full(10, 8.0)]))
-    assert value_of(decide_targets(thin, [10.0] * 3, 20), key) == {"type": "SkeletonMaskTarget", "radius": 1.5}
+    assert value_of(decide_targets(thin, [10.0] * 3, 20), key) == {
+        "type": "SkeletonMaskTarget",
+        "radius": 1.5,
+    }
 
 
 def test_sigma_begins_at_the_inscribed_radius_and_falls_within_the_epochs() -> None:
@@ -263,12 +272,16 @@ def test_several_volumes_are_shared_out() -> None:
 
 def test_the_only_volume_is_divided() -> None:
     starts = np.array([[0, 0, 5 * i] for i in range(10)])
-    geometry = replace(GEOMETRY, starts=starts, stops=starts + [10, 10, 4])
+    geometry = replace(GEOMETRY, starts=starts, stops=starts + np.array([10, 10, 4]))
     split = choose_split(["only"], [(10, 10, 50)], (1, 1, 1), [geometry])
     assert split.cut is not None and split.held_out == split.cut.held and "across x" in split.reason
     sources = as_tree(decide_sources("folder", split, [40], None, None, "memory"))["data"]
     (train,), (held,) = sources["train"], sources["validation"]
-    assert train == {"path": "folder", "samples_per_volume": 40, "box": [*map(list, (split.cut.train.start, split.cut.train.stop))]}
+    assert train == {
+        "path": "folder",
+        "samples_per_volume": 40,
+        "box": [*map(list, (split.cut.train.start, split.cut.train.stop))],
+    }
     assert held["box"] == [list(split.cut.validation.start), list(split.cut.validation.stop)]
     lone = replace(GEOMETRY, starts=np.zeros((1, 3), int), stops=np.full((1, 3), 2))
     undivided = choose_split(["only"], [(10, 10, 50)], (1, 1, 1), [lone])

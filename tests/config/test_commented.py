@@ -7,13 +7,20 @@ from skoots.config.yaml12 import parse
 
 TREE = {
     "data": {
-        "train": [{"path": "a folder: with signs #", "names": [f"volume_{i:03d}" for i in range(40)]}, {"path": "b"}],
+        "train": [
+            {"path": "a folder: with signs #", "names": [f"volume_{i:03d}" for i in range(40)]},
+            {"path": "b"},
+        ],
         "validation": [],
         "crop_size": [16, 64, 64],
         "ratio": 1e-5,
     },
-    "model": {"heads": {"vector": {"type": "VectorHead", "scale": [3.5, 2.0]}, "semantic": {"type": "SemanticHead"}}},
-    "runner": {"scheduler": {"type": "A" * 60, "params": {"schedulers": [{"type": "B" * 60}], "milestones": [3]}}},
+    "model": {
+        "heads": {"vector": {"type": "VectorHead", "scale": [3.5, 2.0]}, "semantic": {"type": "SemanticHead"}}
+    },
+    "runner": {
+        "scheduler": {"type": "A" * 60, "params": {"schedulers": [{"type": "B" * 60}], "milestones": [3]}}
+    },
     "seed": 4,
 }
 COMMENTS = {

@@ -22,9 +22,7 @@ from skoots.volumes.array import ArrayVolume
 VOLUMES = [((40, 37), (1.0, 1.0)), ((14, 24, 21), (1.0, 1.0, 1.0)), ((9, 24, 21), (30.0, 10.0, 10.0))]
 
 
-def volume_of(
-    labels: np.ndarray, size: Sequence[float], ignore_label: int | None = None
-) -> LabelledVolume:
+def volume_of(labels: np.ndarray, size: Sequence[float], ignore_label: int | None = None) -> LabelledVolume:
     size = tuple(size)
     known = labels if ignore_label is None else np.where(labels == ignore_label, 0, labels)
     image = ArrayVolume("image", (labels > 0).astype(np.float32), size)
@@ -132,7 +130,7 @@ def test_lengths_of_skeletons() -> None:
 
 
 def test_a_loop_is_as_long_as_its_tree() -> None:
-    ring = np.array([(0, 0), (0, 1), (0, 2), (1, 3), (2, 2), (2, 1), (2, 0), (1, -1)]) + [1, 2]
+    ring = np.array([(0, 0), (0, 1), (0, 2), (1, 3), (2, 2), (2, 1), (2, 0), (1, -1)]) + np.array([1, 2])
     labels = np.zeros((6, 8), np.int32)
     labels[tuple(ring.T)] = 1
     volume = replace(volume_of(labels, (1.0, 1.0)), skeletons=Skeletons.pack({1: ring}, 2))

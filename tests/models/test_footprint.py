@@ -34,7 +34,7 @@ def model_of(channels: list[int], dims: int) -> SegmentationModel:
 
 
 def test_what_is_kept_is_counted_tensor_by_tensor() -> None:
-    """Of sigmoid(conv(x)) autograd keeps x, the weights and the sigmoid's output; the loss is counted alone."""
+    """Of sigmoid(conv(x)) autograd keeps x, the weights and the sigmoid's output."""
 
     class Plain(nn.Module):
         def __init__(self) -> None:
@@ -99,6 +99,8 @@ print(predicted, peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_step_takes_what_was_predicted() -> None:
     script = STEP.format(folder=__file__.rsplit("/", 1)[0])
-    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
     predicted, taken = map(int, printed.split())
     assert 0.7 < predicted / taken < 1.5

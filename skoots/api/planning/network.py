@@ -1,7 +1,7 @@
 """Depth, strides, width, crop and batch: what the objects need, within a memory budget.
 
-As nnU-Net (Isensee et al. 2021) does: strides and kernels follow the voxel size, the crop fills the memory. Its depth
-follows the crop; here it follows the objects, since vectors must be seen whole.
+As nnU-Net (Isensee et al. 2021) does: strides and kernels follow the voxel size, the crop fills the memory.
+Its depth follows the crop; here it follows the objects, since vectors must be seen whole.
 """
 
 from __future__ import annotations
@@ -155,7 +155,10 @@ def choose_network(
             crop = _largest_crop(footprint.voxels_in(budget), levels, shapes, voxel_size)
             if _holds(crop, need, longest):
                 break
-        if _holds(crop, [STRIDES_PER_CROP * s for s in levels.stride], longest) or len(levels.kernels) == LEVELS[0]:
+        if (
+            _holds(crop, [STRIDES_PER_CROP * s for s in levels.stride], longest)
+            or len(levels.kernels) == LEVELS[0]
+        ):
             break
         levels = shape_levels(len(levels.kernels) - 1, voxel_size, longest)  # too deep for so small a crop
     batch = footprint.voxels_in(budget) // _padded(crop, levels.stride)
@@ -164,7 +167,8 @@ def choose_network(
     if not batch or not _holds(crop, least, longest):
         smallest = footprint.bytes_for(_padded(least, levels.stride)) / 1e9
         raise SkootsError(
-            f"{budget / 1e9:.2g} GB hold no training step: a crop of {by(least)} voxels takes {smallest:.2g} GB. "
+            f"{budget / 1e9:.2g} GB hold no training step: a crop of {by(least)} voxels takes "
+            f"{smallest:.2g} GB. "
             "Give more with --memory."
         )
     complete = _holds(crop, need, longest) or _holds(crop, _largest_useful(levels), longest)
@@ -213,8 +217,10 @@ def _largest_crop(
 def _grown_together(
     crop: Sequence[int], longest: Sequence[int], spacing: Sequence[float]
 ) -> list[tuple[int, ...]]:
-    """Sets of axes that may become longer, physically shortest first; the two in the plane stay equal, so that
-    they can be exchanged."""
+    """Sets of axes that may become longer, physically shortest first.
+
+    The two in the plane stay equal, so that augmentation can exchange them.
+    """
     free = [axis for axis, (c, n) in enumerate(zip(crop, longest)) if c < n]
     plane = (len(crop) - 2, len(crop) - 1)
     alike = set(plane) <= set(free) and len({(crop[a], spacing[a]) for a in plane}) == 1
@@ -242,6 +248,7 @@ def decide_network(
     field = levels.receptive_field
     reaches = all(f >= min(n, edge - 1) for f, n, edge in zip(field, need, longest))
     holds = all(c >= min(n, edge) for c, n, edge in zip(network.crop, need, longest))
+    wanted = [min(n, edge) for n, edge in zip(need, longest)]
     depth = (
         f"{len(levels.kernels)} levels see {by(field)} voxels on either side; twice the longest vector, and "
         f"twice a large object from wall to wall, is {by(need)}"
@@ -249,7 +256,9 @@ def decide_network(
     )
     step = levels.stride
     uneven = "" if len(set(step)) == 1 else ", since voxels or volumes are longer along some axes than others"
-    strides = f"Features are coarsest by {by(step)} voxels{uneven}; a coarse axis is neither halved nor convolved "
+    strides = (
+        f"Features are coarsest by {by(step)} voxels{uneven}; a coarse axis is neither halved nor convolved "
+    )
     strides += "until the others have caught up."
     crop = (
         f"A step on {network.batch} crops takes about {network.bytes / 1e9:.2g} GB ({memory}; "
@@ -258,8 +267,7 @@ def decide_network(
     crop += (
         "The crop holds what a voxel must see."
         if holds
-        else f"It is smaller than the {by([min(n, e) for n, e in zip(need, longest)])} voxels that the largest "
-        "objects need: --memory gives more."
+        else f"It is smaller than the {by(wanted)} voxels that the largest objects need: --memory gives more."
     )
     return [
         Decision("data.crop_size", network.crop, crop),
@@ -273,7 +281,9 @@ def decide_network(
 
 def _about_batch(network: Network) -> str:
     if network.batch == LARGEST_BATCH:
-        return "As many as are useful: the crop shows what is to be seen, and memory is left for more of them."
+        return (
+            "As many as are useful: the crop shows what is to be seen, and memory is left for more of them."
+        )
     if network.batch > BATCH:
         return "As many as fit: the crop shows what is to be seen already."
     if network.batch == BATCH:

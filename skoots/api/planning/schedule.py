@@ -58,7 +58,7 @@ def share_of_crops_with_objects(
     rng = np.random.default_rng(seed)
     held = 0
     for _ in range(TRIALS):
-        volume = volumes[rng.integers(len(volumes))]
+        volume = volumes[int(rng.integers(len(volumes)))]
         box = random_crop(volume.shape, crop, volume.skeletons, rng, object_rate=0)
         points = volume.skeletons.points
         held += bool(((points >= box.start) & (points < box.stop)).all(1).any())
@@ -75,14 +75,17 @@ def decide_object_rate(anywhere: float, foreground: float) -> Decision:
     missing = (OBJECT_SHARE - anywhere) / (1 - anywhere) if anywhere < OBJECT_SHARE else 0.0
     rate = round(min(OBJECT_RATE[1], max(OBJECT_RATE[0], missing)), 2)
     reason = (
-        f"{100 * foreground:.0f} % of the voxels lie inside objects, and {100 * anywhere:.0f} % of crops drawn anywhere "
+        f"{100 * foreground:.0f} % of the voxels lie inside objects, and {100 * anywhere:.0f} % of crops "
+        "drawn anywhere "
         f"hold one; with this rate {100 * (rate + (1 - rate) * anywhere):.0f} % do. "
         "Around objects, small ones are drawn as often as large ones."
     )
     return Decision("data.object_rate", rate, reason)
 
 
-def decide_schedule(steps: int, epochs: int, passes: float, device: str, held_out: int, cores: int) -> list[Decision]:
+def decide_schedule(
+    steps: int, epochs: int, passes: float, device: str, held_out: int, cores: int
+) -> list[Decision]:
     """Runner and settings.
 
     Args:
@@ -104,21 +107,29 @@ def decide_schedule(steps: int, epochs: int, passes: float, device: str, held_ou
     workers = min(4, cores - 1) if device == "accelerator" else 0
     return [
         *_decide_score(held_out),
-        Decision("runner.eval_interval", min(10, max(1, epochs // 6)), "Epochs; the last one is validated too."),
+        Decision(
+            "runner.eval_interval", min(10, max(1, epochs // 6)), "Epochs; the last one is validated too."
+        ),
         Decision("runner.clip_gradient", 5.0),
         Decision("runner.optimizer", {"type": "AdamW", "params": {"lr": 3e-3, "weight_decay": 1e-3}}),
-        Decision("runner.scheduler", schedule, "Warms up, then falls to 0 in the last epoch: follows epochs."),
+        Decision(
+            "runner.scheduler", schedule, "Warms up, then falls to 0 in the last epoch: follows epochs."
+        ),
         Decision(
             "train_settings.epochs",
             epochs,
-            f"{steps * epochs:,} steps, {steps} an epoch, in which every voxel is seen {passes * epochs:,.0f} times on "
-            "average. " + ("On a CPU time is scarce; a GPU would get more. " if device == "cpu" else "")
+            f"{steps * epochs:,} steps, {steps} an epoch, in which every voxel is seen "
+            f"{passes * epochs:,.0f} times on "
+            "average. "
+            + ("On a CPU time is scarce; a GPU would get more. " if device == "cpu" else "")
             + "--epochs plans for another number.",
         ),
         Decision(
             "train_settings.dataloader_workers",
             workers,
-            "Processes that prepare crops while the GPU computes." if workers else "The CPU is busy with the network.",
+            "Processes that prepare crops while the GPU computes."
+            if workers
+            else "The CPU is busy with the network.",
         ),
         *([Decision("train_settings.dataloader_pin_memory", True)] if workers else []),
         Decision("train_settings.display_iters", 10),
@@ -127,11 +138,17 @@ def decide_schedule(steps: int, epochs: int, passes: float, device: str, held_ou
 
 def _decide_score(held_out: int) -> list[Decision]:
     if held_out == 0:
-        return [Decision("runner.key_metric", "test.loss", "Without validation data no snapshot is the best.")]
+        return [
+            Decision("runner.key_metric", "test.loss", "Without validation data no snapshot is the best.")
+        ]
     if held_out < FEW_OBJECTS:
         reason = (
             f"There are only {some(held_out, 'object')} to validate on, so that F1 moves in steps of "
             f"{1 / held_out:.2g}; mAP, over IoU 0.5 to 0.95, also sees borders get better."
         )
         return [Decision("runner.key_metric", "test.mAP", reason)]
-    return [Decision("runner.key_metric", "test.F1", f"{some(held_out, 'object')} to validate on are enough for F1.")]
+    return [
+        Decision(
+            "runner.key_metric", "test.F1", f"{some(held_out, 'object')} to validate on are enough for F1."
+        )
+    ]

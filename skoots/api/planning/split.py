@@ -54,14 +54,16 @@ def choose_split(
     cut = best_cut(shapes[0], voxel_size, geometries[0].starts, geometries[0].stops)
     if cut is None:
         reason = (
-            "The only volume cannot be divided so that both parts hold objects: without --validation DIR nothing "
+            "The only volume cannot be divided so that both parts hold objects: without --validation DIR "
+            "nothing "
             "says which snapshot is best."
         )
         return Split(list(names), [], None, 0, reason)
     axis = AXES[-len(shapes[0]) :][cut.axis]
     share = 100 * cut.validation.size / (cut.train.size + cut.validation.size)
     reason = (
-        f"The only volume is divided across {axis}: {share:.0f} % are held out, with {some(cut.held, 'object')}, of "
+        f"The only volume is divided across {axis}: {share:.0f} % are held out, with "
+        f"{some(cut.held, 'object')}, of "
         f"which the cut divides {cut.divided}. --validation DIR names other volumes."
     )
     return Split(list(names), [], cut, cut.held, reason)
@@ -72,12 +74,18 @@ def _whole_volumes(names: list[str], geometries: Sequence[ObjectGeometry], seed:
     train = [name for name in names if name not in held]
     objects = sum(len(geometry) for name, geometry in zip(names, geometries) if name in held)
     series = dict(zip(names, series_of(names)))
-    whole = "" if len(set(series.values())) == len(names) else (
-        f", the whole series {' and '.join(sorted({series[name] for name in held}))}, since volumes of one series resemble "
-        "each other"
+    whole = (
+        ""
+        if len(set(series.values())) == len(names)
+        else (
+            f", the whole series {' and '.join(sorted({series[name] for name in held}))}, since volumes of "
+            "one series resemble "
+            "each other"
+        )
     )
     reason = (
-        f"{len(held)} of {len(names)} volumes are held out, with {some(objects, 'object')}{whole}. --validation DIR names "
+        f"{len(held)} of {len(names)} volumes are held out, with {some(objects, 'object')}{whole}. "
+        "--validation DIR names "
         "others."
     )
     return Split(train, held, None, objects, reason)

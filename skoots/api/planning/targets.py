@@ -34,15 +34,19 @@ def decide_targets(geometry: ObjectGeometry, scale: Sequence[float], epochs: int
         Decision(
             "model.heads.vector.scale",
             list(scale),
-            f"{SCALE_QUANTILE:g} % of the voxels lie within {by([round(s / SCALE_MARGIN, 1) for s in scale])} voxels of "
-            f"their object's skeleton; {round(100 * (SCALE_MARGIN - 1))} % are added (at least 2 voxels in all), and "
+            f"{SCALE_QUANTILE:g} % of the voxels lie within "
+            f"{by([round(s / SCALE_MARGIN, 1) for s in scale])} voxels of "
+            f"their object's skeleton; {round(100 * (SCALE_MARGIN - 1))} % are added (at least 2 voxels in "
+            "all), and "
             "voxels beyond follow several vectors.",
         ),
         Decision(
             "model.heads.vector.sigma",
             sigma,
-            f"The median inscribed radius is {np.median(geometry.inscribed):.1f} finest voxels; sigma begins there (within "
-            f"{SIGMA[0]:g} and {SIGMA[1]:g}), so that a vector that ends anywhere in the cross-section counts, and ends at "
+            f"The median inscribed radius is {np.median(geometry.inscribed):.1f} finest voxels; sigma "
+            "begins there (within "
+            f"{SIGMA[0]:g} and {SIGMA[1]:g}), so that a vector that ends anywhere in the cross-section "
+            "counts, and ends at "
             f"{end:.1f}, so that only one near the middle does.",
         ),
         Decision("model.heads.vector.sigma_decay", [[DECAY, epoch] for epoch in steps]),
@@ -65,14 +69,17 @@ def _skeleton(geometry: ObjectGeometry) -> Decision:
         radius: Any = "auto"
         reason = (
             f"auto: half of each object's inscribed radius ({small:.1f} to {large:.1f} for most), at least "
-            f"{SMALLEST_AUTO_RADIUS}. Along a skeleton the radius stays near it (at {100 * even:.0f} % for half of them)."
+            f"{SMALLEST_AUTO_RADIUS}. Along a skeleton the radius stays near it (at {100 * even:.0f} % for "
+            "half of them)."
         )
     else:
         calibre = float(np.median(geometry.calibres[:, 0]))
         radius = round(max(SMALLEST_AUTO_RADIUS, MASK_OF_CALIBRE * calibre), 1)
         reason = (
-            f"A number, since objects swell and narrow (half of them have, along the skeleton, {100 * even:.0f} % or less "
-            f"of their inscribed radius): {100 * MASK_OF_CALIBRE:.0f} % of the median radius along a skeleton, "
+            "A number, since objects swell and narrow (half of them have, along the skeleton, "
+            f"{100 * even:.0f} % or less "
+            f"of their inscribed radius): {100 * MASK_OF_CALIBRE:.0f} % of the median radius along a "
+            "skeleton, "
             f"{calibre:.1f} finest voxels, and at least {SMALLEST_AUTO_RADIUS}."
         )
     return Decision(key, {"type": "SkeletonMaskTarget", "radius": radius}, reason)
