@@ -15,9 +15,9 @@ from skoots.api.build import DataFacts, build_model
 from skoots.api.decide import choose_vector_scale
 from skoots.api.planning.decision import Decision, as_tree, by, some
 from skoots.api.planning.network import (
-    CPU_WIDTH_3D,
     WIDTHS,
     Levels,
+    Network,
     choose_network,
     decide_network,
     needed_reach,
@@ -49,6 +49,7 @@ from skoots.volumes import Volume
 CPU_BYTES = 750_000_000  # what a few cores step through in seconds; time is scarce there, not memory
 GPU_SHARE = 0.8  # of the free memory; the rest is for fragments and the validation
 MEMORY_SHARE = 0.5  # of the free main memory that volumes may fill
+SECTIONS = ["data", "model", "runner", "train_settings"]
 LONG_TAIL = 3.0
 PROBE_EDGE = 16  # voxels of the crop that memory is counted on
 LARGE = 95  # percentile of the inscribed radii that the network must see from wall to wall
@@ -152,67 +153,99 @@ def plan(
     """
     where = choose_device(device or "auto")
     reading = Reading(voxel_size, ignore_label=ignore_label, threads=reading_threads())
-    headers = [open_pair(pair, voxel_size) for pair in find_pairs(folder)]
-    store = _choose_store(headers)
-    volumes = _open(folder, reading, store)
-    facts = DataFacts.of(volumes[0])
-    geometries = [measure_objects(volume, seed) for volume in volumes]
-    split = _split(volumes, geometries, validation, reading, seed)
+    data = _measure(folder, validation, reading, seed)
     if test is not None:
-        _open(test, reading, store, volumes[0])
-
-    learnt = [i for i, volume in enumerate(volumes) if volume.name in split.train]
-    training, geometry = [volumes[i] for i in learnt], pool([geometries[i] for i in learnt])
-    shapes = [split.cut.train.shape] if split.cut is not None else [volume.shape for volume in training]
-    scale = choose_vector_scale(training, seed)
-    need = needed_reach(scale, float(np.percentile(geometry.inscribed, LARGE)), facts.voxel_size)
+        _open(test, reading, data.store, data.training[0])
+    scale = choose_vector_scale(data.training, seed)
+    large = float(np.percentile(data.geometry.inscribed, LARGE))
+    need = needed_reach(scale, large, data.facts.voxel_size)
     budget, source = _budget(where, memory)
-    kind = "cpu" if where.type == "cpu" else "accelerator"
-    widths = CPU_WIDTH_3D if (kind, facts.spatial_dims) == ("cpu", 3) else WIDTHS[kind]
-    heads = decide_targets(geometry, scale, epochs=1)
-    network = choose_network(
-        need,
-        shapes,
-        facts.voxel_size,
-        budget,
-        widths,
-        lambda c, levels: _cost(c, levels, facts, heads, training[0]),
-    )
-
-    crop_voxels, voxels = math.prod(network.crop), sum(math.prod(shape) for shape in shapes)
-    samples = share_samples(
-        choose_steps(voxels, crop_voxels, network.batch, kind) * network.batch,
-        [len(geometries[i]) for i in learnt],
-    )
-    steps = -(-sum(samples) // network.batch)
-    total = epochs or choose_epochs(steps, kind)
-    passes = sum(samples) * crop_voxels / voxels
-    shown = None if validation is None else str(validation)
+    network = _choose_network(data, scale, need, budget, where)
+    samples, steps = _choose_samples(data, network, where)
+    total = epochs or choose_epochs(steps, kind_of(where))
+    passes = sum(samples) * math.prod(network.crop) / data.voxels
+    names = [None if other is None else str(other) for other in (validation, test)]
     decisions = [
-        *decide_sources(str(folder), split, samples, shown, None if test is None else str(test), store),
-        *_decide_voxel_size(headers, voxel_size, geometry),
+        *decide_sources(str(folder), data.split, samples, *names, data.store),
+        *_decide_voxel_size(data, voxel_size),
         *([] if ignore_label is None else [Decision("data.ignore_label", ignore_label, "As asked for.")]),
-        *decide_network(network, need, shapes, source),
+        *decide_network(network, need, data.shapes, source),
         decide_object_rate(
-            share_of_crops_with_objects(training, network.crop, seed), geometry.foreground_share
+            share_of_crops_with_objects(data.training, network.crop, seed), data.geometry.foreground_share
         ),
-        _decide_normalization(training),
+        _decide_normalization(data.training),
         Decision("data.augment", AUGMENT),
-        *decide_targets(geometry, scale, total),
-        *decide_schedule(steps, total, passes, kind, split.held_out, cpu_count()),
+        *decide_targets(data.geometry, scale, total),
+        *decide_schedule(steps, total, passes, kind_of(where), data.split.held_out, cpu_count()),
         Decision("train_settings.seed", seed),
     ]
-    order = ["data", "model", "runner", "train_settings"]
-    decisions.sort(key=lambda decision: order.index(decision.key.split(".")[0]))
-    return Plan(
-        str(folder),
-        _about(volumes, headers, geometry, where),
-        _warnings(headers, voxel_size, geometry),
-        decisions,
-    )
+    decisions.sort(key=lambda decision: SECTIONS.index(decision.key.split(".")[0]))
+    return Plan(str(folder), _about(data, where), _warnings(data, voxel_size), decisions)
 
 
 # Data ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What was measured.
+
+    Args:
+        volumes: of the folder.
+        headers: image and labels of each, as the files state them.
+        split: what is trained on.
+        training: the volumes to train on, whole.
+        objects: of each of these.
+        geometry: of all these objects.
+        facts: channels, dimensions, voxel size.
+        store: where the volumes are kept.
+    """
+
+    volumes: list[LabelledVolume]
+    headers: list[tuple[Volume, Volume]]
+    split: Split
+    training: list[LabelledVolume]
+    objects: list[int]
+    geometry: ObjectGeometry
+    facts: DataFacts
+    store: str
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of what is trained on: of the only volume a part, if it was divided."""
+        cut = self.split.cut
+        return [volume.shape for volume in self.training] if cut is None else [cut.train.shape]
+
+    @property
+    def voxels(self) -> int:
+        """That are trained on."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def silent(self) -> list[Volume]:
+        """Images of which neither they nor their labels state a voxel size."""
+        return [
+            image for image, labels in self.headers if image.voxel_size is None and labels.voxel_size is None
+        ]
+
+
+def _measure(folder: Path | str, validation: Path | str | None, reading: Reading, seed: int) -> _Data:
+    headers = [open_pair(pair, reading.voxel_size) for pair in find_pairs(folder)]
+    store = _choose_store(headers)
+    volumes = _open(folder, reading, store)
+    geometries = [measure_objects(volume, seed) for volume in volumes]
+    split = _split(volumes, geometries, validation, reading, seed)
+    learnt = [i for i, volume in enumerate(volumes) if volume.name in split.train]
+    return _Data(
+        volumes,
+        headers,
+        split,
+        [volumes[i] for i in learnt],
+        [len(geometries[i]) for i in learnt],
+        pool([geometries[i] for i in learnt]),
+        DataFacts.of(volumes[0]),
+        store,
+    )
 
 
 def _open(
@@ -252,25 +285,14 @@ def _split(
     )
 
 
-def _decide_voxel_size(
-    headers: Sequence[tuple[Volume, Volume]], given: Sequence[float] | None, geometry: ObjectGeometry
-) -> list[Decision]:
+def _decide_voxel_size(data: _Data, given: Sequence[float] | None) -> list[Decision]:
     """Written only where the files do not say it."""
     if given is not None:
         return [Decision("data.voxel_size", list(given), "As asked for; it wins over the files.")]
-    if not _silent(headers):
+    if not data.silent:
         return []
-    ones = [1.0] * headers[0][0].spatial_dims
-    return [
-        Decision(
-            "data.voxel_size", ones, f"Not in the files; please write the true one. {_shape_of(geometry)}"
-        )
-    ]
-
-
-def _silent(headers: Sequence[tuple[Volume, Volume]]) -> list[Volume]:
-    """Images of which neither they nor their labels state a voxel size."""
-    return [image for image, labels in headers if image.voxel_size is None and labels.voxel_size is None]
+    reason = f"Not in the files; please write the true one. {_shape_of(data.geometry)}"
+    return [Decision("data.voxel_size", [1.0] * data.facts.spatial_dims, reason)]
 
 
 def _shape_of(geometry: ObjectGeometry) -> str:
@@ -295,6 +317,30 @@ def _decide_normalization(volumes: Sequence[LabelledVolume]) -> Decision:
 
 
 # Device and network ----------------------------------------------------------------------------------------
+
+
+def kind_of(device: torch.device) -> str:
+    """``cpu`` or ``accelerator``."""
+    return "cpu" if device.type == "cpu" else "accelerator"
+
+
+def _choose_network(
+    data: _Data, scale: Sequence[float], need: Sequence[int], budget: int, device: torch.device
+) -> Network:
+    heads = decide_targets(data.geometry, scale, epochs=1)
+
+    def cost(channels: list[int], levels: Levels) -> Footprint:
+        return _cost(channels, levels, data.facts, heads, data.training[0])
+
+    widths = WIDTHS[kind_of(device)][data.facts.spatial_dims]
+    return choose_network(need, data.shapes, data.facts.voxel_size, budget, widths, cost)
+
+
+def _choose_samples(data: _Data, network: Network, device: torch.device) -> tuple[list[int], int]:
+    """Crops that an epoch draws from each training volume, and the steps that they make."""
+    steps = choose_steps(data.voxels, math.prod(network.crop), network.batch, kind_of(device))
+    samples = share_samples(steps * network.batch, data.objects)
+    return samples, -(-sum(samples) // network.batch)
 
 
 def _budget(device: torch.device, memory: float | None) -> tuple[int, str]:
@@ -331,13 +377,9 @@ def _cost(
 # In words --------------------------------------------------------------------------------------------------
 
 
-def _about(
-    volumes: Sequence[LabelledVolume],
-    headers: Sequence[tuple[Volume, Volume]],
-    geometry: ObjectGeometry,
-    device: torch.device,
-) -> list[str]:
+def _about(data: _Data, device: torch.device) -> list[str]:
     """What was measured, in sentences."""
+    volumes, headers, geometry = data.volumes, data.headers, data.geometry
     largest = max((volume.shape for volume in volumes), key=math.prod)
     size = volumes[0].voxel_size
     unit = headers[0][0].unit or headers[0][1].unit or ""
@@ -358,18 +400,14 @@ def _about(
     return lines
 
 
-def _warnings(
-    headers: Sequence[tuple[Volume, Volume]], given: Sequence[float] | None, geometry: ObjectGeometry
-) -> list[str]:
+def _warnings(data: _Data, given: Sequence[float] | None) -> list[str]:
     """What the user should look at."""
-    warnings = []
-    silent = _silent(headers) if given is None else []
-    if silent:
-        others = f" and {len(silent) - 1} others" if len(silent) > 1 else ""
+    warnings, geometry = [], data.geometry
+    if data.silent and given is None:
+        others = f" and {len(data.silent) - 1} others" if len(data.silent) > 1 else ""
         warnings.append(
-            f"{silent[0].path}{others} state no voxel size, so voxels are taken for cubes. "
-            f"{_shape_of(geometry)} "
-            "Plan again with --voxel-size if they are no cubes."
+            f"{data.silent[0].path}{others} state no voxel size, so voxels are taken for cubes. "
+            f"{_shape_of(geometry)} Plan again with --voxel-size if they are no cubes."
         )
     if geometry.touching_skeletons:
         warnings.append(

@@ -24,8 +24,10 @@ EFFECTIVE = 0.5  # share of a receptive field that counts for much (Luo et al. 2
 SHORTEST_EDGE = 4  # voxels that halving must leave of a volume's axis, as in nnU-Net
 STRIDES_PER_CROP = 2  # voxels that halving must leave of a crop's axis
 WIDEST_LEVEL = 8  # times the channels of the finest level
-WIDTHS = {"accelerator": (32, 24, 16, 12), "cpu": (16,)}  # channels of the finest level
-CPU_WIDTH_3D = (12,)
+WIDTHS = {  # channels of the finest level by dimensions, widest first
+    "accelerator": {2: (32, 24, 16), 3: (32, 24, 16, 12)},
+    "cpu": {2: (16,), 3: (12,)},
+}
 BATCH = 2
 LARGEST_BATCH = 8
 MOST_UNEVEN = 1.5  # the longest side of a crop by its shortest, unless a volume is shorter
@@ -250,8 +252,8 @@ def decide_network(
     holds = all(c >= min(n, edge) for c, n, edge in zip(network.crop, need, longest))
     wanted = [min(n, edge) for n, edge in zip(need, longest)]
     depth = (
-        f"{len(levels.kernels)} levels see {by(field)} voxels on either side; twice the longest vector, and "
-        f"twice a large object from wall to wall, is {by(need)}"
+        f"{len(levels.kernels)} levels see {by(field)} voxels on either side, of which half count for much; "
+        f"the longest vector, and a large object from wall to wall, need {by(need)} so"
         + ("." if reaches else ": more levels would not fit the crop or the volumes.")
     )
     step = levels.stride
