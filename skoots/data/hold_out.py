@@ -73,7 +73,7 @@ def best_cut(
     """The plane that divides a volume for validation, near 80 % of it and cutting few objects.
 
     It goes across the physically longest axis that can be cut, between 65 and 85 % of its length from either
-    end, and leaves objects in both parts.
+    end, and leaves objects in both parts, half of them or more to train on.
 
     Args:
         shape: voxels of the volume.
@@ -98,11 +98,11 @@ def _best_cut_of(axis: int, shape: Sequence[int], starts: np.ndarray, stops: np.
     above = len(stops) - np.searchsorted(np.sort(stops), planes, side="right")
     divided = below + above - len(starts)  # an object lies below, above, or both
     best, least = None, np.inf
-    for trains_below, trained, held in (
-        (True, planes / shape[axis], above),
-        (False, 1 - planes / shape[axis], below),
+    for trains_below, trained, kept, held in (
+        (True, planes / shape[axis], below, above),
+        (False, 1 - planes / shape[axis], above, below),
     ):
-        allowed = (trained >= CUTS[0]) & (trained <= CUTS[1]) & (below > 0) & (above > 0)
+        allowed = (trained >= CUTS[0]) & (trained <= CUTS[1]) & (held > 0) & (2 * kept >= len(starts))
         cost = divided / np.maximum(held, 1) + 2 * np.abs(trained - (1 - SHARE))
         cost = np.where(allowed, cost, np.inf)
         if cost.size and cost.min() < least:

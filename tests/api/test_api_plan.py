@@ -155,7 +155,7 @@ def test_memory_and_epochs_are_heeded(tmp_path: Path) -> None:
 
 def test_what_fills_the_memory_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_pairs(tmp_path / "data", (24, 24), count=3)
-    monkeypatch.setattr(MODULE, "free_memory", lambda device: 1000)
+    monkeypatch.setattr("skoots.api.planning.measured.free_memory", lambda device: 1000)
     stored = plan(folder, memory=0.1, device="cpu").config["data"]["train"]
     assert all(source["store"] == "disk" for source in stored)
 
@@ -206,3 +206,22 @@ def test_a_config_is_not_overwritten(tmp_path: Path) -> None:
     assert parse(path.read_text())[0] == planned.config
     with pytest.raises(SkootsError, match="cannot be written"):
         planned.write(tmp_path / "gone" / "plan.yaml")
+
+
+def test_channels_and_a_volume_that_cannot_be_divided(tmp_path: Path) -> None:
+    """Three channels, and one object in a corner: nothing is held out, and the plan trains all the same."""
+    labels = np.zeros((48, 48), np.uint8)
+    labels[1:7, 1:7] = 1
+    rng = np.random.default_rng(0)
+    image = np.stack([labels * 100 + rng.integers(0, 50, labels.shape) for _ in range(3)]).astype(np.uint8)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_volume(folder / "one.tif", image, (1.0, 1.0), channels=3)
+    write_volume(folder / "one.labels.tif", labels, (1.0, 1.0))
+    planned = plan(folder, device="cpu", memory=0.05, epochs=1)
+    assert planned.config["data"]["validation"] == []
+    assert planned.config["runner"]["key_metric"] == "test.loss"
+    path = tmp_path / "plan.yaml"
+    planned.write(path)
+    outcome = train(path, QUICK, runs=tmp_path / "runs", progress=False)
+    assert outcome.best_snapshot is None and read_snapshot(outcome.latest_snapshot)["epoch"] == 1

@@ -78,6 +78,13 @@ def test_the_physically_longest_axis_is_cut() -> None:
     assert cut is not None and cut.axis == 0 and cut.divided == 1
 
 
+def test_most_objects_are_trained_on() -> None:
+    """Nine of ten objects lie in the last fifth: it is cut elsewhere, or from the other end."""
+    starts = np.array([[0, 5]] + [[0, 82 + i] for i in range(9)])
+    cut = best_cut((10, 100), (1.0, 1.0), starts, starts + 2)
+    assert cut is not None and cut.train.start[1] > 0 and cut.held == 1
+
+
 def test_no_cut_without_objects_on_both_sides() -> None:
     assert best_cut((10, 10), (1.0, 1.0), np.array([[0, 0]]), np.array([[2, 2]])) is None
     assert best_cut((1, 1), (1.0, 1.0), np.array([[0, 0]]), np.array([[1, 1]])) is None

@@ -24,7 +24,7 @@ EFFECTIVE = 0.5  # share of a receptive field that counts for much (Luo et al. 2
 SHORTEST_EDGE = 4  # voxels that halving must leave of a volume's axis, as in nnU-Net
 STRIDES_PER_CROP = 2  # voxels that halving must leave of a crop's axis
 WIDEST_LEVEL = 8  # times the channels of the finest level
-WIDTHS = {  # channels of the finest level by dimensions, widest first
+WIDTHS: dict[str, dict[int, tuple[int, ...]]] = {  # channels of the finest level by dimensions, widest first
     "accelerator": {2: (32, 24, 16), 3: (32, 24, 16, 12)},
     "cpu": {2: (16,), 3: (12,)},
 }

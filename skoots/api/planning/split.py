@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from skoots.api.planning.decision import Decision, some
@@ -92,11 +93,11 @@ def _whole_volumes(names: list[str], geometries: Sequence[ObjectGeometry], seed:
 
 
 def decide_sources(
-    folder: str,
+    folder: Path | str,
     split: Split,
     samples: Sequence[int],
-    validation: str | None,
-    test: str | None,
+    validation: Path | str | None,
+    test: Path | str | None,
     store: str,
 ) -> list[Decision]:
     """The sections ``train``, ``validation`` and ``test``.
@@ -112,7 +113,7 @@ def decide_sources(
     alone = len(set(samples)) == 1 and not split.validation
     sources = []
     for count in sorted(set(samples)):
-        source: dict[str, Any] = {"path": folder, "samples_per_volume": count}
+        source: dict[str, Any] = {"path": str(folder), "samples_per_volume": count}
         if not alone:
             source["names"] = [name for name, n in zip(split.train, samples) if n == count]
         if split.cut is not None:
@@ -125,14 +126,14 @@ def decide_sources(
     decisions = [Decision("data.train", sources, f"Crops that an epoch draws from a volume: {drawn}.")]
     held: list[dict[str, Any]] = []
     if validation is not None:
-        held = [{"path": validation}]
+        held = [{"path": str(validation)}]
     elif split.cut is not None:
-        held = [{"path": folder, "box": _corners(split.cut.validation)}]
+        held = [{"path": str(folder), "box": _corners(split.cut.validation)}]
     elif split.validation:
-        held = [{"path": folder, "names": split.validation}]
+        held = [{"path": str(folder), "names": split.validation}]
     decisions.append(Decision("data.validation", held, split.reason))
     if test is not None:
-        decisions.append(Decision("data.test", [{"path": test}], "Scored once, at the end."))
+        decisions.append(Decision("data.test", [{"path": str(test)}], "Scored once, at the end."))
     return decisions
 
 
