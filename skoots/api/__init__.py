@@ -8,6 +8,7 @@ from skoots.api.evaluate_snapshot import SnapshotEvaluation, evaluate_snapshot
 from skoots.api.import_config import ImportedConfig, import_config
 from skoots.api.inspect import SnapshotReport, compare, inspect
 from skoots.api.parts import registries
+from skoots.api.plan import Plan, plan
 from skoots.api.preview import Preview, preview
 from skoots.api.publish import Publication, publish
 from skoots.api.segment import Segmentation, segment
@@ -24,6 +25,7 @@ __all__ = [
     "Evaluation",
     "ImportedConfig",
     "LoadedModel",
+    "Plan",
     "Preview",
     "Publication",
     "Segmentation",
@@ -41,6 +43,7 @@ __all__ = [
     "inspect",
     "load_model",
     "load_weights",
+    "plan",
     "preview",
     "publish",
     "registries",

@@ -18,6 +18,7 @@ from skoots.cli import (
     demo,
     evaluate,
     inspect,
+    plan,
     preview,
     publish,
     resume,
@@ -113,6 +114,7 @@ def _add(verb: str, function: Callable[..., None], examples: Sequence[str], kind
     app.command(verb, cls=kind, epilog=epilog)(function)
 
 
+_add("plan", plan.plan, plan.EXAMPLES)
 _add("train", train.train, train.EXAMPLES, train.TrainCommand)
 _add("resume", resume.resume, resume.EXAMPLES)
 _add("segment", segment.segment, segment.EXAMPLES)

@@ -72,6 +72,19 @@ def measure_intensity(volume: Volume, kind: NormalizationKind) -> Intensity:
     return _intensity(np.zeros(channels), np.ones(channels))
 
 
+def bright_tail(volume: Volume) -> float:
+    """How much farther the brightest voxels lie from the median than the darkest.
+
+    (99.8th percentile - median) by (median - 0.2nd percentile), the largest of all channels: near 1 where
+    grey values are symmetric, infinite where at least half of the volume is its darkest value.
+    """
+    _, samples = _scan(volume, volume.channels or 1, keep=True)
+    low, middle, high = np.percentile(samples, [0.2, 50, 99.8], axis=1)
+    return float(
+        np.where(middle > low, (high - middle) / np.where(middle > low, middle - low, 1), np.inf).max()
+    )
+
+
 def _intensity(shift: np.ndarray, scale: np.ndarray, compress: bool = False) -> Intensity:
     return Intensity(shift.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32), compress)
 
