@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skoots.api.build import DataFacts, Volumes, build_model, needs_scale, open_volumes, with_scale
+from skoots.api.build import DataFacts, Volumes, build_crops, build_model, needs_scale, open_volumes, with_scale
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
-from skoots.data.dataset import check_alike
+from skoots.data.dataset import CropDataset, check_alike
 from skoots.errors import ConfigError, Fault
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, seed_everything
@@ -28,6 +28,7 @@ class Prepared:
         device: to train on.
         train: volumes to learn from.
         validation: volumes to choose the best snapshot by.
+        background: images without objects, to learn from.
         model: on its device.
         crop: training window.
         validation_crop: validation window.
@@ -43,6 +44,11 @@ class Prepared:
     crop: list[int]
     validation_crop: list[int]
     decided: list[str] = field(default_factory=list)
+    background: Volumes = field(default_factory=list)
+
+    def crops(self) -> CropDataset:
+        """The training windows."""
+        return build_crops(self.config, self.train, self.background, self.crop)
 
 
 def prepare(config: Config, device: str | None = None, with_weights: bool = True) -> Prepared:
@@ -68,11 +74,13 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
     seed_everything(config.train_settings.seed)
     training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
     facts = DataFacts.of(training[0][0])
-    for volume, _ in validation:
+    background = open_volumes(config, "background")
+    for volume, _ in [*validation, *background]:
         check_alike(training[0][0], volume)
     volumes = [volume for volume, _ in training]
+    without = f" and {len(background)} of background" if background else ""
     decided = [
-        f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of "
+        f"{len(volumes)} volumes{without} to train on, {len(validation)} to validate on; voxels of "
         f"{_short(facts.voxel_size)}; on {where}."
     ]
     if needs_scale(config):
@@ -89,7 +97,7 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
         config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
         decided.append(f"crop size auto: {_short(crop)} voxels.")
     window = validation_crop(validation or training, facts, model, crop)
-    return Prepared(config, facts, where, training, validation, model, crop, window, decided)
+    return Prepared(config, facts, where, training, validation, model, crop, window, decided, background)
 
 
 def validation_crop(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from skoots.api.build import (
-    build_augmentations,
     config_in,
     decoding_of,
     load_model,
@@ -26,7 +25,7 @@ from skoots.api.start import Start, in_its_run, removed_if_it_fails, starting
 from skoots.config import Config, load_config, write_config
 from skoots.config.changes import changes
 from skoots.config.yaml12 import dump
-from skoots.data.dataset import CoveringDataset, CropDataset
+from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader, train_loader
 from skoots.errors import ConfigError, Fault, SkootsError, SnapshotError, signal_of
 from skoots.inference.segment_volume import DECODED
@@ -201,11 +200,8 @@ def build_runner(
     """
     config, model, device = prepared.config, prepared.model, prepared.device
     settings, section = config.train_settings, config.runner
-    dataset = CropDataset(
-        prepared.train, prepared.crop, build_augmentations(config), settings.seed, config.data.object_rate
-    )
     loader = train_loader(
-        dataset,
+        prepared.crops(),
         settings.batch_size,
         settings.seed,
         settings.dataloader_workers,
@@ -243,7 +239,7 @@ def build_runner(
         max_nonfinite_steps=section.max_nonfinite_steps,
         config=plain,
         facts=prepared.facts.plain(),
-        provenance=provenance(config, [*prepared.train, *prepared.validation], start.parent),
+        provenance=provenance(config, [*prepared.train, *prepared.validation, *prepared.background], start.parent),
     )
     if evaluate is not None:
         evaluate.heed = runner.heed

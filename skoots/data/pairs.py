@@ -42,9 +42,7 @@ def find_pairs(folder: Path | str) -> list[Pair]:
     Raises:
         VolumeError: no such folder, no image with labels, or labels without their image.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise VolumeError(f"Folder {folder} does not exist.{_similar(folder)}")
+    folder = _existing(folder)
     images, labels = _sort_files(folder)
     orphans = sorted(set(labels) - set(images))
     if orphans:
@@ -61,6 +59,34 @@ def find_pairs(folder: Path | str) -> list[Pair]:
             f"{folder} holds no images; expected NAME.tif with NAME.labels.tif (or .zarr, .npy)."
         )
     return pairs
+
+
+def find_images(folder: Path | str) -> dict[str, Path]:
+    """Images without labels by name: what a folder of background holds.
+
+    Args:
+        folder: where to look; its subfolders are not searched.
+
+    Raises:
+        VolumeError: no such folder, no image, or labels among them.
+    """
+    folder = _existing(folder)
+    images, labels = _sort_files(folder)
+    if labels:
+        raise VolumeError(
+            f"{next(iter(labels.values()))} are labels, but {folder} is to hold images without objects; "
+            "list a folder with labels under data.train."
+        )
+    if not images:
+        raise VolumeError(f"{folder} holds no images; expected NAME.tif (or .zarr, .npy).")
+    return dict(sorted(images.items()))
+
+
+def _existing(folder: Path | str) -> Path:
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise VolumeError(f"Folder {folder} does not exist.{_similar(folder)}")
+    return folder
 
 
 def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -38,7 +38,7 @@ class Evaluator:
     @torch.no_grad()
     def __call__(self, model: SegmentationModel, epoch: int) -> dict[str, float]:
         """``test.loss``, ``test.loss.HEAD`` and ``test.METRIC``; losses are means over windows weighted by
-        voxels."""
+        voxels that count."""
         model.eval()
         sums: dict[str, float] = {}
         voxels, overlaps = 0, []
@@ -46,7 +46,7 @@ class Evaluator:
             batch = batch.to(self.device)
             outputs = model(batch.images)
             total, parts = model.loss(outputs, model.targets(batch), batch, epoch)
-            size = batch.labels.numel()
+            size = int(batch.valid.sum())
             for name, value in {
                 "test.loss": total,
                 **{f"test.loss.{k}": v for k, v in parts.items()},
@@ -55,7 +55,7 @@ class Evaluator:
             voxels += size
             overlaps += self._overlaps(model, outputs, batch)
             self.heed()
-        metrics = {name: value / voxels for name, value in sums.items()}
+        metrics = {name: value / max(voxels, 1) for name, value in sums.items()}
         if overlaps:
             scores = score(stack(overlaps))
             metrics |= {f"test.{name}": scores[name] for name in METRIC_NAMES}
