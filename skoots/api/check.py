@@ -14,7 +14,7 @@ from skoots.api.build import open_volumes
 from skoots.api.prepare import Prepared, prepare
 from skoots.config import Config, load_config
 from skoots.data.loaders import train_loader
-from skoots.skeletons import touching_skeletons
+from skoots.skeletons import Skeletons, touching_skeletons
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,15 @@ def _about_data(prepared: Prepared) -> list[str]:
     ):
         for volume, count in volumes:
             shape = " x ".join(map(str, volume.shape))
-            radius = float(np.median(volume.skeletons.inscribed)) if len(volume.skeletons) else 0.0
             drawn = f", {count} samples an epoch" if kind != "validation" else ""
-            lines.append(
-                f"{kind}: {volume.name}, {shape} voxels, {len(volume.skeletons)} objects of median inscribed "
-                f"radius {radius:.1f}{drawn}."
-            )
+            lines.append(f"{kind}: {volume.name}, {shape} voxels, {_objects(volume.skeletons)}{drawn}.")
     return lines
+
+
+def _objects(skeletons: Skeletons) -> str:
+    if not len(skeletons):
+        return "no objects"
+    return f"{len(skeletons)} objects of median inscribed radius {float(np.median(skeletons.inscribed)):.1f}"
 
 
 def _about_step(prepared: Prepared) -> list[str]:
