@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch.nn.utils import clip_grad_norm_
 
-from skoots.api.prepare import prepare
+from skoots.api.prepare import prepare, training_crops
 from skoots.config import load_config
 from skoots.data.loaders import train_loader
 from skoots.training.optimizers import build_optimizer
@@ -30,7 +30,7 @@ def train_plainly(config_path: str, overrides: Sequence[str] = ()) -> list[float
     prepared = prepare(load_config(config_path, overrides))
     config, model, device = prepared.config, prepared.model, prepared.device
     settings = config.train_settings
-    loader = train_loader(prepared.crops(), settings.batch_size, settings.seed)
+    loader = train_loader(training_crops(prepared), settings.batch_size, settings.seed)
     optimizer = build_optimizer(config.runner.optimizer, model)
     scheduler = build_scheduler(config.runner.scheduler, optimizer) if config.runner.scheduler else None
 

@@ -16,7 +16,7 @@ from skoots.config import Config, load_config
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, Augmentation, default_augmentations
 from skoots.data.background import background_augmentations
-from skoots.data.dataset import DATASETS, CropDataset, Reading, open_sources, reading_threads
+from skoots.data.dataset import DATASETS, Reading, open_sources, reading_threads
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.sampling import Sampling
 from skoots.errors import ConfigError, Fault, SnapshotError
@@ -82,22 +82,6 @@ def sampling_of(config: Config) -> Sampling:
     """What ``data.sampling`` and its short form ``data.object_rate`` mean."""
     rate = config.data.object_rate
     return Sampling(**{**({} if rate is None else {"objects": rate}), **config.data.sampling})
-
-
-def build_crops(
-    config: Config, train: Volumes, background: Volumes, crop: Sequence[int]
-) -> CropDataset:
-    """The training windows that the config describes."""
-    return CropDataset(
-        train,
-        crop,
-        build_augmentations(config),
-        config.train_settings.seed,
-        sampling_of(config),
-        background,
-        build_background_augmentations(config),
-        config.data.samples_per_epoch,
-    )
 
 
 # Model ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from skoots.api.build import open_volumes
-from skoots.api.prepare import Prepared, prepare
+from skoots.api.prepare import Prepared, prepare, training_crops
 from skoots.config import Config, load_config
 from skoots.data.loaders import train_loader
 from skoots.skeletons import Skeletons, touching_skeletons
@@ -75,7 +75,7 @@ def _objects(skeletons: Skeletons) -> str:
 
 def _about_step(prepared: Prepared) -> list[str]:
     model, settings = prepared.model, prepared.config.train_settings
-    dataset = prepared.crops()
+    dataset = training_crops(prepared)
     batch = next(iter(train_loader(dataset, settings.batch_size, settings.seed))).to(prepared.device)
     model.train()
     with torch.no_grad():

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skoots.api.build import DataFacts, Volumes, build_crops, build_model, needs_scale, open_volumes, with_scale
+from skoots.api.build import (
+    DataFacts,
+    Volumes,
+    build_augmentations,
+    build_background_augmentations,
+    build_model,
+    needs_scale,
+    open_volumes,
+    sampling_of,
+    with_scale,
+)
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
@@ -45,10 +55,6 @@ class Prepared:
     validation_crop: list[int]
     decided: list[str] = field(default_factory=list)
     background: Volumes = field(default_factory=list)
-
-    def crops(self) -> CropDataset:
-        """The training windows."""
-        return build_crops(self.config, self.train, self.background, self.crop)
 
 
 def prepare(config: Config, device: str | None = None, with_weights: bool = True) -> Prepared:
@@ -98,6 +104,21 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
         decided.append(f"crop size auto: {_short(crop)} voxels.")
     window = validation_crop(validation or training, facts, model, crop)
     return Prepared(config, facts, where, training, validation, model, crop, window, decided, background)
+
+
+def training_crops(prepared: Prepared) -> CropDataset:
+    """The windows to learn from, as the config describes them."""
+    config = prepared.config
+    return CropDataset(
+        prepared.train,
+        prepared.crop,
+        build_augmentations(config),
+        config.train_settings.seed,
+        sampling_of(config),
+        prepared.background,
+        build_background_augmentations(config),
+        config.data.samples_per_epoch,
+    )
 
 
 def validation_crop(

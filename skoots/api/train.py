@@ -19,7 +19,7 @@ from skoots.api.build import (
     open_volumes,
 )
 from skoots.api.held_out import compare_with_components
-from skoots.api.prepare import Prepared, prepare
+from skoots.api.prepare import Prepared, prepare, training_crops
 from skoots.api.provenance import provenance
 from skoots.api.start import Start, in_its_run, removed_if_it_fails, starting
 from skoots.config import Config, load_config, write_config
@@ -201,7 +201,7 @@ def build_runner(
     config, model, device = prepared.config, prepared.model, prepared.device
     settings, section = config.train_settings, config.runner
     loader = train_loader(
-        prepared.crops(),
+        training_crops(prepared),
         settings.batch_size,
         settings.seed,
         settings.dataloader_workers,

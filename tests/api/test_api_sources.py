@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from skoots.api import check, evaluate, evaluate_snapshot, train
-from skoots.api.prepare import prepare
+from skoots.api.prepare import prepare, training_crops
 from skoots.config import load_config
 from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader, train_loader
@@ -101,7 +101,7 @@ def test_background_is_trained_on_along_with_the_rest(make_config: Make, tmp_pat
     assert "1 volumes and 1 of background to train on" in lines and "one epoch: 10 samples" in lines
     assert "background: synthetic background 3, 12 x 24 x 24 voxels, no objects, 6 samples an epoch" in lines
     prepared = prepare(load_config(config))
-    batches = list(train_loader(prepared.crops(), 2, seed=1))
+    batches = list(train_loader(training_crops(prepared), 2, seed=1))
     empty = [int(origin.startswith("synthetic background")) for b in batches for origin in b.origins]
     assert sum(empty) == 6
     outcome = train(config, runs=tmp_path / "runs", progress=False)
@@ -120,7 +120,7 @@ def test_an_epoch_is_a_number_of_samples_and_goes_on_in_its_middle(
         runner={"snapshots": {"save_steps": 3}},
     )
     prepared = prepare(load_config(config))
-    names = [o.split(" from")[0] for b in train_loader(prepared.crops(), 2, seed=1) for o in b.origins]
+    names = [o.split(" from")[0] for b in train_loader(training_crops(prepared), 2, seed=1) for o in b.origins]
     assert sorted(names) == ["synthetic tubes 1"] * 2 + ["synthetic tubes 3"] * 6
     whole = train(config, runs=tmp_path / "whole", progress=False)
     assert read_snapshot(whole.latest_snapshot)["step"] == 8
