@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from skoots.data.augment import Augmentation
 from skoots.data.background import background_volume
 from skoots.data.crops import covering_crops, random_crop
+from skoots.data.label_index import index_labels
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.mixture import Mixture
 from skoots.data.normalize import NormalizationKind, measure_intensity
@@ -22,6 +23,7 @@ from skoots.data.pairs import Pair, find_images, find_pairs
 from skoots.data.sampling import Places, Sampling
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.data.survey import Survey, survey_labels
+from skoots.data.trace import trace_volume
 from skoots.errors import ConfigError, Fault, VolumeError
 from skoots.geometry import Box, relative_spacing
 from skoots.ranges import Count, Length, NotNegative
@@ -31,8 +33,9 @@ from skoots.samples import Sample
 from skoots.skeletons import Skeletons, skeletonize
 from skoots.skeletons.skeletonize import Algorithm
 from skoots.synthetic import make_volume
-from skoots.volumes import Volume, open_volume, read_labels
+from skoots.volumes import Volume, open_volume
 from skoots.volumes.array import ArrayVolume
+from skoots.volumes.segments import SegmentCache
 
 log = logging.getLogger("skoots")
 
@@ -92,6 +95,7 @@ class Folder(Source):
         names: only these volumes; None takes all.
         box: only a part of each volume: start and stop voxel per axis, e.g. [[0, 0, 0], [20, 256, 292]].
         store: ``memory`` reads each volume once; ``disk`` reads the windows as they come.
+        cache_mb: with ``disk``, mebibytes of decoded chunks that each process keeps for the source.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Folder(Source):
         names: list[str] | None = None,
         box: list[list[int]] | None = None,
         store: Literal["memory", "disk"] = "memory",
+        cache_mb: Count = 256,
     ) -> None:
         self.path, self.samples_per_volume, self.names, self.store = (
             Path(path),
@@ -109,6 +114,7 @@ class Folder(Source):
             store,
         )
         self.box = None if box is None else Box(tuple(box[0]), tuple(box[1]))
+        self.chunks = SegmentCache(cache_mb * 2**20)
 
     def open(self, reading: Reading) -> list[LabelledVolume]:
         pairs = {pair.name: pair for pair in find_pairs(self.path)}
@@ -134,10 +140,10 @@ class Folder(Source):
         return background_volume(name, image, measure_intensity(image, reading.normalize), voxel_size)
 
     def _stored(self, volume: Volume) -> Volume:
-        """The volume, or its box of it, where ``store`` says."""
+        """The volume, or its box of it, where ``store`` says; a box is always in memory."""
         if self.box is not None:
             return _cut(volume, self.box)
-        return ArrayVolume.of(volume) if self.store == "memory" else volume
+        return ArrayVolume.of(volume) if self.store == "memory" else volume.cached_in(self.chunks)
 
     def _open_pair(self, pair: Pair, reading: Reading) -> LabelledVolume:
         image, labels = open_pair(pair, reading.voxel_size)
@@ -233,21 +239,21 @@ def volume_skeletons(
 ) -> tuple[Skeletons, bool]:
     """Skeletons of a label volume: from the file beside it, else traced and (if ``cache``) kept there.
 
+    The labels are read block by block and object by object.
+
     Returns:
         The skeletons, and whether they were traced now.
 
     Raises:
         VolumeError: the labels hold no object.
     """
-    ids = read_labels(labels, ignore_label=reading.ignore_label)
-    if reading.ignore_label is not None:
-        ids = np.where(ids == reading.ignore_label, 0, ids)
-    if not (ids > 0).any():
+    index = index_labels(labels, reading.ignore_label)
+    if not index.boxes:
         raise VolumeError(f"{labels.path} holds no object: every voxel is 0.")
     if not cache:
-        return skeletonize(ids, voxel_size, reading.algorithm, reading.threads), True
+        return trace_volume(labels, index, voxel_size, reading.algorithm, reading.threads), True
     skeletons, traced = load_or_trace(
-        pair.skeletons, ids, voxel_size, reading.algorithm, reading.threads, overwrite
+        pair.skeletons, labels, index, voxel_size, reading.algorithm, reading.threads, overwrite
     )
     if traced:
         log.info("%s: skeletons of %d objects traced.", pair.labels, len(skeletons))
