@@ -17,6 +17,7 @@ from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, Augmentation, default_augmentations
 from skoots.data.background import background_augmentations
 from skoots.data.dataset import DATASETS, Reading, open_sources, reading_threads
+from skoots.data.intensity_record import IntensityRecord
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.sampling import Sampling
 from skoots.errors import ConfigError, Fault, SnapshotError
@@ -241,6 +242,7 @@ class LoadedModel:
         device: where it lies.
         snapshot: the file.
         epoch: after which it was saved.
+        intensity: statistics of its training volumes, None if the snapshot holds none.
     """
 
     model: SegmentationModel
@@ -249,6 +251,7 @@ class LoadedModel:
     device: torch.device
     snapshot: Path
     epoch: int
+    intensity: IntensityRecord | None = None
 
 
 def config_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -295,4 +298,5 @@ def load_model(
     if "ema_net" in state:
         log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
     where = choose_device(device or "auto")
-    return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]))
+    intensity = IntensityRecord.from_plain(stored["intensity"]) if "intensity" in stored else None
+    return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]), intensity)

@@ -20,9 +20,11 @@ from skoots.api.build import (
     with_scale,
 )
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
+from skoots.api.intensity import normalised, record_of
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
 from skoots.data.dataset import CropDataset, check_alike
+from skoots.data.intensity_record import IntensityRecord
 from skoots.errors import ConfigError, Fault
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, seed_everything
@@ -39,6 +41,7 @@ class Prepared:
         train: volumes to learn from.
         validation: volumes to choose the best snapshot by.
         background: images without objects, to learn from.
+        intensity: statistics of the training volumes.
         model: on its device.
         crop: training window.
         validation_crop: validation window.
@@ -53,6 +56,7 @@ class Prepared:
     model: SegmentationModel
     crop: list[int]
     validation_crop: list[int]
+    intensity: IntensityRecord
     decided: list[str] = field(default_factory=list)
     background: Volumes = field(default_factory=list)
 
@@ -83,12 +87,19 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
     background = open_volumes(config, "background")
     for volume, _ in [*validation, *background]:
         check_alike(training[0][0], volume)
+    intensity = record_of(config, training)
+    training, validation, background = (
+        normalised(config, intensity, volumes) for volumes in (training, validation, background)
+    )
     volumes = [volume for volume, _ in training]
     without = f" and {len(background)} of background" if background else ""
     decided = [
         f"{len(volumes)} volumes{without} to train on, {len(validation)} to validate on; voxels of "
         f"{_short(facts.voxel_size)}; on {where}."
     ]
+    if config.data.normalize_by == "training":
+        told = [", ".join(f"{n:.4g}" for n in v) for v in (intensity.pooled.shift, intensity.pooled.scale)]
+        decided.append(f"intensities by those of the training: shift {told[0]}, scale {told[1]}.")
     if needs_scale(config):
         scale = choose_vector_scale(volumes, config.train_settings.seed)
         config = with_scale(config, scale)
@@ -103,7 +114,9 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
         config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
         decided.append(f"crop size auto: {_short(crop)} voxels.")
     window = validation_crop(validation or training, facts, model, crop)
-    return Prepared(config, facts, where, training, validation, model, crop, window, decided, background)
+    return Prepared(
+        config, facts, where, training, validation, model, crop, window, intensity, decided, background
+    )
 
 
 def training_crops(prepared: Prepared) -> CropDataset:

@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model, map_channels
-from skoots.data.normalize import measure_intensity
+from skoots.api.intensity import intensity_for
+from skoots.data.normalize import Intensity
 from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import relative_spacing
 from skoots.inference.segment_volume import DECODED, Plan, predict_tiles, quietly, segment_volume
@@ -130,8 +131,9 @@ def make_plan(
     voxel_size: Sequence[float],
     tile: Sequence[int] | None = None,
     decoding: Mapping[str, Any] | None = None,
+    measured: Intensity | None = None,
 ) -> Plan:
-    """All that the loop over space needs, for one image."""
+    """All that the loop over space needs, for one image; ``measured`` are its own intensity statistics."""
     settings = loaded.config.inference
     wanted = tile if tile is not None else (None if settings.tile == "auto" else settings.tile)
     if wanted is not None and len(wanted) != image.spatial_dims:
@@ -141,7 +143,7 @@ def make_plan(
         )
     return Plan(
         model=loaded.model,
-        intensity=measure_intensity(image, loaded.config.data.normalize),
+        intensity=intensity_for(loaded, image, measured),
         voxel_size=tuple(voxel_size),
         decoding=decoding_of(loaded.config, decoding),
         device=loaded.device,

@@ -238,7 +238,7 @@ def build_runner(
         ema=None if section.ema is None else ExponentialAverage(model, **section.ema.model_dump()),
         max_nonfinite_steps=section.max_nonfinite_steps,
         config=plain,
-        facts=prepared.facts.plain(),
+        facts={**prepared.facts.plain(), "intensity": prepared.intensity.plain()},
         provenance=provenance(config, [*prepared.train, *prepared.validation, *prepared.background], start.parent),
     )
     if evaluate is not None:

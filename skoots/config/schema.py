@@ -159,6 +159,11 @@ class DataSection(Section):
         default=None, description="edge lengths of a voxel [z, y, x]; without it the volumes say themselves"
     )
     normalize: Normalization = Field(default="zscore", description="how intensities are brought to one scale")
+    normalize_by: Literal["volume", "training"] = Field(
+        default="volume",
+        description="whose statistics `normalize` takes: each volume's own, or those of all training volumes "
+        "together, also when segmenting",
+    )
     augment: Literal["default", "none"] | list[Node] = Field(
         default="default",
         description="how crops are disturbed; or a list of augmentations `{type: Name, ...}`",

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from skoots.data.augment import Augmentation
 from skoots.data.background import background_volume
 from skoots.data.crops import covering_crops, random_crop
+from skoots.data.intensity_record import content_mark
 from skoots.data.label_index import index_labels
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.mixture import Mixture
@@ -148,11 +149,12 @@ class Folder(Source):
     def _open_pair(self, pair: Pair, reading: Reading) -> LabelledVolume:
         image, labels = open_pair(pair, reading.voxel_size)
         voxel_size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
+        mark = content_mark(image)
         image, labels = self._stored(image), self._stored(labels)
         skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, cache=self.box is None)
         intensity = measure_intensity(image, reading.normalize)
         return LabelledVolume(
-            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label
+            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label, mark
         )
 
 

@@ -54,7 +54,11 @@ def label_blocks(
     labels: Volume, box: Box, ignore_label: int | None = None
 ) -> Iterator[tuple[Box, np.ndarray]]:
     """Boxes that partition a box of the volume, each with its ids."""
-    for tile in tile_volume(box.shape, BLOCK[-box.ndim :]):
+    core = BLOCK[-box.ndim :]
+    if all(n <= c for n, c in zip(box.shape, core)):  # most objects; there may be tens of thousands
+        yield box, read_objects(labels, box, ignore_label)
+        return
+    for tile in tile_volume(box.shape, core):
         part = tile.write.shift(box.start)
         yield part, read_objects(labels, part, ignore_label)
 
