@@ -239,7 +239,9 @@ def build_runner(
         max_nonfinite_steps=section.max_nonfinite_steps,
         config=plain,
         facts={**prepared.facts.plain(), "intensity": prepared.intensity.plain()},
-        provenance=provenance(config, [*prepared.train, *prepared.validation, *prepared.background], start.parent),
+        provenance=provenance(
+            config, [*prepared.train, *prepared.validation, *prepared.background], start.parent
+        ),
     )
     if evaluate is not None:
         evaluate.heed = runner.heed

@@ -28,5 +28,5 @@ def background_volume(
 
 
 def background_augmentations() -> list[Augmentation]:
-    """What ``background_augment: default`` means: flips and grey values, since there are no shapes to vary."""
+    """What ``background_augment: default`` means: flips and grey values; there are no shapes to vary."""
     return [AUGMENTATIONS.build(name) for name in ("Flip", "BrightnessContrast", "Noise")]

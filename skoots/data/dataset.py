@@ -131,7 +131,8 @@ class Folder(Source):
         missing = set(self.names or ()) - set(known)
         if missing:
             raise VolumeError(
-                f"{self.path} holds no volume named {', '.join(sorted(missing))}; it holds {', '.join(known)}."
+                f"{self.path} holds no volume named {', '.join(sorted(missing))}; "
+                f"it holds {', '.join(known)}."
             )
         return [name for name in known if self.names is None or name in self.names]
 
@@ -346,7 +347,10 @@ class CropDataset(Dataset[Sample]):
         samples_per_epoch: int | None = None,
     ) -> None:
         self.crop, self.seed, self.sampling = tuple(crop), seed, sampling or Sampling()
-        self.augmentations, self.background_augmentations = list(augmentations), list(background_augmentations)
+        self.augmentations, self.background_augmentations = (
+            list(augmentations),
+            list(background_augmentations),
+        )
         self.labelled = len(volumes)
         self.volumes = [volume for volume, _ in (*volumes, *background)]
         self.mixture = Mixture([count for _, count in (*volumes, *background)], samples_per_epoch, seed)

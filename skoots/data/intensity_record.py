@@ -32,9 +32,7 @@ class IntensityRecord:
     volumes: dict[str, Intensity]
 
     @classmethod
-    def of(
-        cls, kind: str, measured: Sequence[tuple[str, Intensity, int]]
-    ) -> IntensityRecord:
+    def of(cls, kind: str, measured: Sequence[tuple[str, Intensity, int]]) -> IntensityRecord:
         """From the mark, the statistics and the number of voxels of each training volume."""
         pooled = pool([intensity for _, intensity, _ in measured], [voxels for _, _, voxels in measured])
         return cls(kind, pooled, {mark: intensity for mark, intensity, _ in measured if mark})
@@ -83,7 +81,9 @@ def content_mark(volume: Volume) -> str:
     checksum = 0
     for start in zip(*starts):
         checksum = zlib.crc32(volume.read(Box.at(tuple(int(s) for s in start), edge)).tobytes(), checksum)
-    middle = Box.at([n // 2 for n in volume.shape[:-1]] + [0], [1] * (volume.spatial_dims - 1) + [volume.shape[-1]])
+    middle = Box.at(
+        [n // 2 for n in volume.shape[:-1]] + [0], [1] * (volume.spatial_dims - 1) + [volume.shape[-1]]
+    )
     checksum = zlib.crc32(volume.read(middle).tobytes(), checksum)
     size = "x".join(map(str, (*([] if volume.channels is None else [volume.channels]), *volume.shape)))
     return f"{checksum:08x}-{size}-{volume.dtype.name}"

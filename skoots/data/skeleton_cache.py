@@ -68,9 +68,7 @@ def load_or_trace(
     return skeletons, True
 
 
-def fingerprint(
-    index: LabelIndex, shape: Sequence[int], voxel_size: Sequence[float], algorithm: str
-) -> str:
+def fingerprint(index: LabelIndex, shape: Sequence[int], voxel_size: Sequence[float], algorithm: str) -> str:
     """A mark that changes with any voxel of the labels, the voxel size and the algorithm."""
     size = "x".join(map(str, shape))
     spacing = [round(float(v), 6) for v in voxel_size]
@@ -126,9 +124,7 @@ def _from_original(
     for key, value in content.items():
         array = value.numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
         if not isinstance(key, (int, np.integer)) or array.ndim != 2 or array.shape[1] != ndim:
-            raise VolumeError(
-                f"{path} is no skeleton file: expected ids with (n, {ndim}) points each."
-            )
+            raise VolumeError(f"{path} is no skeleton file: expected ids with (n, {ndim}) points each.")
         points[int(key)] = from_original_order(array) if ndim == 3 else array
     if set(points) != set(index.boxes):
         return None

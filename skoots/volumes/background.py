@@ -20,7 +20,9 @@ class BackgroundLabels(Volume):
     def __init__(self, image: Volume) -> None:
         self._image = image
         layout = Layout(image.shape, tuple(range(image.spatial_dims)), None)
-        super().__init__(f"{image.path} (background)", layout, np.dtype(np.int32), image.voxel_size, image.unit)
+        super().__init__(
+            f"{image.path} (background)", layout, np.dtype(np.int32), image.voxel_size, image.unit
+        )
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return np.zeros([part.stop - part.start for part in index], np.int32)

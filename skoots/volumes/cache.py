@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,11 @@ class ChunkCache(Volume):
         touched = [range(a // c, -(-b // c)) for a, b, c in zip(box.start, box.stop, self.chunk)]
         for cell in itertools.product(*touched):
             chunk = self._chunk_box(cell)
+            piece = self.cache.get((self._owner, cell), partial(self.volume.read, chunk))
             both = chunk.intersect(box)
-            piece = self.cache.get((self._owner, cell), lambda chunk=chunk: self.volume.read(chunk))  # type: ignore[misc]
-            out[(..., *both.relative_to(box).slices)] = piece[(..., *both.relative_to(chunk).slices)]
+            source = (slice(None),) * (piece.ndim - box.ndim) + both.relative_to(chunk).slices
+            target = (slice(None),) * (out.ndim - box.ndim) + both.relative_to(box).slices
+            out[target] = piece[source]
         return out
 
     def _chunk_box(self, cell: Sequence[int]) -> Box:

@@ -101,7 +101,9 @@ def dataset_names(file: str) -> list[str]:
         with h5py.File(file, "r") as root:
             return _images(h5py, root)
     except OSError as error:
-        raise VolumeError(f"{file} is truncated or no HDF5 file ({error}); write or copy it again.") from error
+        raise VolumeError(
+            f"{file} is truncated or no HDF5 file ({error}); write or copy it again."
+        ) from error
 
 
 def _images(h5py: Any, root: Any) -> list[str]:

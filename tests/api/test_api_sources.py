@@ -26,7 +26,7 @@ UNKNOWN = 65535
 def sparse(write_pair: Callable[..., Any], tmp_path: Path) -> Path:
     """A folder with one volume of which some sections and a corner are labelled."""
     folder = tmp_path / "sparse"
-    image, labels = write_pair(folder, "a", shape=(16, 32, 32))
+    _, labels = write_pair(folder, "a", shape=(16, 32, 32))
     labels = labels.copy()
     labels[:3], labels[12:], labels[:, :6, :6] = UNKNOWN, UNKNOWN, UNKNOWN
     write_volume(folder / "a.labels.tif", labels, (2.0, 1.0, 1.0), overwrite=True)
@@ -54,7 +54,9 @@ def test_what_is_unknown_changes_no_loss_and_no_score(
     scores = []
     for name, volume in (("clean", prediction), ("scrawled", scrawled)):
         write_volume(tmp_path / f"{name}.tif", volume.astype(np.uint16))
-        scores.append(evaluate(sparse / "a.labels.tif", tmp_path / f"{name}.tif", ignore_label=UNKNOWN).scores)
+        scores.append(
+            evaluate(sparse / "a.labels.tif", tmp_path / f"{name}.tif", ignore_label=UNKNOWN).scores
+        )
     assert scores[0] == scores[1] and scores[0]["F1"] == 1
     assert evaluate(sparse / "a.labels.tif", tmp_path / "scrawled.tif").scores["F1"] < 1
 
@@ -120,7 +122,9 @@ def test_an_epoch_is_a_number_of_samples_and_goes_on_in_its_middle(
         runner={"snapshots": {"save_steps": 3}},
     )
     prepared = prepare(load_config(config))
-    names = [o.split(" from")[0] for b in train_loader(training_crops(prepared), 2, seed=1) for o in b.origins]
+    names = [
+        o.split(" from")[0] for b in train_loader(training_crops(prepared), 2, seed=1) for o in b.origins
+    ]
     assert sorted(names) == ["synthetic tubes 1"] * 2 + ["synthetic tubes 3"] * 6
     whole = train(config, runs=tmp_path / "whole", progress=False)
     assert read_snapshot(whole.latest_snapshot)["step"] == 8

@@ -33,7 +33,10 @@ def test_shares(data, expected):
         ({"sampling": {"boundaries": 0.6}}, r"data.sampling: the shares add up to more than 1 \(objects 0.5"),
         ({"sampling": {"boundary": 0.1}}, "data.sampling.boundary.*Did you mean boundaries"),
         ({"sampling": {"rare": 1.5}}, "data.sampling.rare.*is 1.5"),
-        ({"object_rate": 0.5, "sampling": {"objects": 0.5}}, "data.object_rate: is given, and data.sampling.objects"),
+        (
+            {"object_rate": 0.5, "sampling": {"objects": 0.5}},
+            "data.object_rate: is given, and data.sampling.objects",
+        ),
         ({"object_rate": 0.5, "sampling": {"rare": 0.6}}, "data.sampling: the shares add up"),
         ({"object_rate": 2}, "data.object_rate: is 2"),
         ({"samples_per_epoch": 0}, "data.samples_per_epoch: is 0"),

@@ -56,14 +56,16 @@ class TestFolder:
         with pytest.raises(VolumeError, match="empty holds no images"):
             Folder(str(tmp_path / "empty")).open_background(Reading())
         (folder / "a.labels.tif").touch()
-        with pytest.raises(VolumeError, match=r"a.labels.tif are labels, but .* list a folder with labels under"):
+        with pytest.raises(
+            VolumeError, match=r"a.labels.tif are labels, but .* list a folder with labels under"
+        ):
             Folder(str(folder)).open_background(Reading())
 
     def test_a_source_without_background_says_so(self):
         class Other(Folder):
             open_background = Folder.__mro__[1].open_background
 
-        with pytest.raises(ConfigError, match="data.background.*Other has no images without objects"):
+        with pytest.raises(ConfigError, match=r"data\.background.*Other has no images without objects"):
             Other("x").open_background(Reading())
 
 
@@ -118,14 +120,18 @@ class TestGradient:
         loss.backward()
         return float(loss.detach()), logits.grad
 
-    @pytest.mark.parametrize("node", ["Tversky", "Dice", "BCE", {"type": "Tversky", "alpha": 0.25, "beta": 0.75}])
+    @pytest.mark.parametrize(
+        "node", ["Tversky", "Dice", "BCE", {"type": "Tversky", "alpha": 0.25, "beta": 0.75}]
+    )
     def test_an_empty_batch_pushes_every_voxel_down(self, node):
         batch = empty_batch()
         loss, gradient = self.gradient(CRITERIA.build(node), batch)
         # as strong as the gradient of a mean over voxels, within an order of magnitude
         typical = 0.4 * 0.6 / batch.images.numel()
         assert torch.isfinite(gradient).all() and (gradient > typical / 10).all() and loss > 0.1
-        assert self.gradient(CRITERIA.build(node), batch, 1e-4)[0] < 1e-3  # and there is nothing left to learn
+        assert (
+            self.gradient(CRITERIA.build(node), batch, 1e-4)[0] < 1e-3
+        )  # and there is nothing left to learn
 
     @pytest.mark.parametrize("kind", ["Tversky", "Dice"])
     def test_the_loss_of_an_empty_batch_is_the_mean_over_voxels_that_count(self, kind):

@@ -61,7 +61,7 @@ def test_types_of_16_bit_take_one_pass_and_of_32_bit_two(monkeypatch):
 
 
 def test_normalisation_of_integers_looks_at_every_voxel(monkeypatch):
-    """One voxel in a thousand decides the 99.8th percentile; a sample of the volume would miss half of these."""
+    """A few voxels decide the 99.8th percentile; a sample of the volume would miss some of these."""
     monkeypatch.setattr("skoots.data.normalize.SAMPLE_VOXELS", 50)
     array = np.random.default_rng(0).integers(0, 200, (20, 25, 30), np.uint16)
     array.ravel()[::333] = 5000

@@ -79,7 +79,10 @@ class TestPlaces:
     def test_rare_is_the_smallest_quarter_by_length_and_width(self):
         points = {i: line(0, 40, at=i) for i in range(1, 9)}
         points[3], points[6] = line(0, 4, at=3), line(0, 5, at=6)
-        radii = {**dict.fromkeys(points, 3.0), 7: 0.5}  # as long as the others, and thin: smaller than 3 and 6
+        radii = {
+            **dict.fromkeys(points, 3.0),
+            7: 0.5,
+        }  # as long as the others, and thin: smaller than 3 and 6
         rng = np.random.default_rng(0)
         places = Places(Skeletons.pack(points, 3, radii), NO_PLACES)
         drawn = Counter(int(places.draw("rare", rng)[0]) for _ in range(1000))
@@ -89,7 +92,9 @@ class TestPlaces:
         rng = np.random.default_rng(0)
         nothing = Places(Skeletons.pack({}, 3), NO_PLACES)
         hollow = Places(Skeletons.pack({4: np.zeros((0, 3))}, 3), NO_PLACES)
-        for kind, places in itertools.product(("objects", "foreground", "rare", "boundaries"), (nothing, hollow)):
+        for kind, places in itertools.product(
+            ("objects", "foreground", "rare", "boundaries"), (nothing, hollow)
+        ):
             assert places.draw(kind, rng) is None
         one = Places(Skeletons.pack({4: line(0, 3), 9: np.zeros((0, 3))}, 3), NO_PLACES)
         assert one.draw(None, rng) is None
@@ -214,7 +219,9 @@ class TestCrops:
         boxes, _ = self.boxes(labels, Sampling(0.25, rare=0.25), 2000)
         # a third of the objects' windows and all of the rare ones
         share = np.mean([(labels[box.slices] == 12).any() for box in boxes])
-        chance = np.mean([(labels[box.slices] == 12).any() for box in self.boxes(labels, Sampling(0), 2000)[0]])
+        chance = np.mean(
+            [(labels[box.slices] == 12).any() for box in self.boxes(labels, Sampling(0), 2000)[0]]
+        )
         assert share == pytest.approx(0.25 + 0.25 / 3 + 0.5 * chance, abs=0.04)
 
     def test_windows_keep_to_the_sections_that_are_labelled(self):

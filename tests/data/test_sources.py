@@ -40,7 +40,10 @@ def hdf5(path, **sets):
 
 
 class TestHDF5:
-    @pytest.mark.parametrize("image_set, label_set", [("image", "labels"), ("raw", "label"), ("volumes__raw", "volumes__labels__neuron_ids")])
+    @pytest.mark.parametrize(
+        "image_set, label_set",
+        [("image", "labels"), ("raw", "label"), ("volumes__raw", "volumes__labels__neuron_ids")],
+    )
     def test_one_file_with_both(self, tmp_path, data, image_set, label_set):
         image, labels = data
         hdf5(tmp_path / "a.h5", **{image_set: image, label_set: labels, "weights": image})
@@ -70,23 +73,27 @@ class TestHDF5:
         hdf5(tmp_path / "a.h5", raw=data[0])
         assert find_images(tmp_path) == {"a": tmp_path / "a.h5:/raw"}
         hdf5(tmp_path / "b.h5", raw=data[0], labels=data[1])
-        with pytest.raises(VolumeError, match="b.h5:/labels are labels"):
+        with pytest.raises(VolumeError, match=r"b\.h5:/labels are labels"):
             find_images(tmp_path)
 
     def test_what_is_wrong(self, tmp_path, data, monkeypatch):
         image, labels = data
         hdf5(tmp_path / "a.h5", raw=image)
-        with pytest.raises(VolumeError, match=r"no labels; training needs for instance a.labels.tif beside a.h5"):
+        with pytest.raises(
+            VolumeError, match=r"no labels; training needs for instance a.labels.tif beside a.h5"
+        ):
             find_pairs(tmp_path)
         hdf5(tmp_path / "a.h5", one=image, two=image, labels=labels)
         with pytest.raises(VolumeError, match=r"a.h5 has 3 data sets \(/labels, /one, /two\); name one"):
             Folder(str(tmp_path)).open(Reading())
         (tmp_path / "a.h5").write_bytes(b"no such thing")
-        with pytest.raises(VolumeError, match="a.h5 is truncated or no HDF5 file"):
+        with pytest.raises(VolumeError, match=r"a\.h5 is truncated or no HDF5 file"):
             find_pairs(tmp_path)
         real = builtins.__import__
         monkeypatch.setattr(
-            builtins, "__import__", lambda n, *a, **k: (_ for _ in ()).throw(ImportError()) if n == "h5py" else real(n, *a, **k)
+            builtins,
+            "__import__",
+            lambda n, *a, **k: (_ for _ in ()).throw(ImportError()) if n == "h5py" else real(n, *a, **k),
         )
         with pytest.raises(VolumeError, match=re.escape("needs h5py: pip install 'skoots[hdf5]'")):
             find_pairs(tmp_path)

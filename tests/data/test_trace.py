@@ -74,7 +74,10 @@ def test_the_checksum_tells_any_voxel_and_not_the_type(labels, seed):
 def test_skeletons_are_those_of_the_array(shape, size, threads):
     labels = make_volume(shape, 3, radius=(2, 4))[1].astype(np.int64) * 1000
     volume = volume_of(labels)
-    streamed, whole = trace_volume(volume, index_labels(volume), size, threads=threads), skeletonize(labels, size)
+    streamed, whole = (
+        trace_volume(volume, index_labels(volume), size, threads=threads),
+        skeletonize(labels, size),
+    )
     for name in ("ids", "starts", "points", "inscribed"):
         one, other = getattr(streamed, name), getattr(whole, name)
         assert one.dtype == other.dtype and np.array_equal(one, other)

@@ -1,4 +1,4 @@
-"""Volumes through a memory of chunks: the same voxels, each chunk decoded once, never more bytes than said."""
+"""Volumes through a memory of chunks: the same voxels, decoded once, and never more bytes than said."""
 
 from __future__ import annotations
 
@@ -225,5 +225,5 @@ def test_a_fork_while_a_thread_holds_the_lock(tmp_path):
 
 def test_boxes_outside_are_refused_by_name():
     cached = ChunkCache(ArrayVolume("there.zarr", np.zeros((5, 5))), SegmentCache())
-    with pytest.raises(VolumeError, match="there.zarr: the box from .* reaches outside"):
+    with pytest.raises(VolumeError, match=r"there\.zarr: the box from .* reaches outside"):
         cached.read(Box((0, 0), (6, 5)))

@@ -53,9 +53,7 @@ class Tversky(Criterion):
         hit = (output * target).sum()
         false_positive = output.sum() - hit
         false_negative = target.sum() - hit
-        index = (hit + self.eps) / (
-            hit + self.alpha * false_positive + self.beta * false_negative + self.eps
-        )
+        index = (hit + self.eps) / (hit + self.alpha * false_positive + self.beta * false_negative + self.eps)
         return overlap_loss(index, output, target, valid)
 
 
