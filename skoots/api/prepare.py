@@ -20,7 +20,7 @@ from skoots.api.build import (
     with_scale,
 )
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
-from skoots.api.intensity import normalised, record_of
+from skoots.api.intensity import by_training, normalised
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
 from skoots.data.dataset import CropDataset, check_alike
@@ -87,7 +87,7 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
     background = open_volumes(config, "background")
     for volume, _ in [*validation, *background]:
         check_alike(training[0][0], volume)
-    intensity = record_of(config, training)
+    intensity = IntensityRecord.of(config.data.normalize, [v for v, _ in training])
     training, validation, background = (
         normalised(config, intensity, volumes) for volumes in (training, validation, background)
     )
@@ -97,7 +97,7 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
         f"{len(volumes)} volumes{without} to train on, {len(validation)} to validate on; voxels of "
         f"{_short(facts.voxel_size)}; on {where}."
     ]
-    if config.data.normalize_by == "training":
+    if by_training(config):
         told = [", ".join(f"{n:.4g}" for n in v) for v in (intensity.pooled.shift, intensity.pooled.scale)]
         decided.append(f"intensities by those of the training: shift {told[0]}, scale {told[1]}.")
     if needs_scale(config):

@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from skoots.data.augment import Augmentation
 from skoots.data.background import background_volume
 from skoots.data.crops import covering_crops, random_crop
-from skoots.data.intensity_record import content_mark
 from skoots.data.label_index import index_labels
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.mixture import Mixture
@@ -36,6 +35,7 @@ from skoots.skeletons.skeletonize import Algorithm
 from skoots.synthetic import make_volume
 from skoots.volumes import Volume, open_volume
 from skoots.volumes.array import ArrayVolume
+from skoots.volumes.part import PartVolume
 from skoots.volumes.segments import SegmentCache
 
 log = logging.getLogger("skoots")
@@ -142,20 +142,18 @@ class Folder(Source):
         return background_volume(name, image, measure_intensity(image, reading.normalize), voxel_size)
 
     def _stored(self, volume: Volume) -> Volume:
-        """The volume, or its box of it, where ``store`` says; a box is always in memory."""
-        if self.box is not None:
-            return _cut(volume, self.box)
-        return ArrayVolume.of(volume) if self.store == "memory" else volume.cached_in(self.chunks)
+        """The volume, or the box of it, where ``store`` says."""
+        part = volume if self.box is None else PartVolume(volume, self.box)
+        return ArrayVolume.of(part) if self.store == "memory" else part.cached_in(self.chunks)
 
     def _open_pair(self, pair: Pair, reading: Reading) -> LabelledVolume:
         image, labels = open_pair(pair, reading.voxel_size)
         voxel_size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
-        mark = content_mark(image)
         image, labels = self._stored(image), self._stored(labels)
         skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, cache=self.box is None)
         intensity = measure_intensity(image, reading.normalize)
         return LabelledVolume(
-            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label, mark
+            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label
         )
 
 
@@ -261,17 +259,6 @@ def volume_skeletons(
     if traced:
         log.info("%s: skeletons of %d objects traced.", pair.labels, len(skeletons))
     return skeletons, traced
-
-
-def _cut(volume: Volume, box: Box) -> ArrayVolume:
-    if not Box.of_shape(volume.shape).contains(box):
-        raise VolumeError(
-            f"{volume.path}: box {box.start} to {box.stop} reaches outside the volume of shape "
-            f"{volume.shape}."
-        )
-    return ArrayVolume(
-        volume.path, volume.read(box), volume.voxel_size, volume.unit, volume.channels is not None
-    )
 
 
 def open_sources(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.normalize import Intensity
-from skoots.geometry import Box
-from skoots.volumes import Volume
-
-PROBES = 3
-PROBE_EDGE = 8
 
 
 @dataclass(frozen=True)
@@ -24,39 +19,41 @@ class IntensityRecord:
     Args:
         kind: of normalisation.
         pooled: of all training volumes together.
-        volumes: of each by its mark, see ``content_mark``.
+        volumes: name and statistics of each.
+        dtypes: types of their voxels.
     """
 
     kind: str
     pooled: Intensity
-    volumes: dict[str, Intensity]
+    volumes: tuple[tuple[str, Intensity], ...]
+    dtypes: tuple[str, ...]
 
     @classmethod
-    def of(cls, kind: str, measured: Sequence[tuple[str, Intensity, int]]) -> IntensityRecord:
-        """From the mark, the statistics and the number of voxels of each training volume."""
-        pooled = pool([intensity for _, intensity, _ in measured], [voxels for _, _, voxels in measured])
-        return cls(kind, pooled, {mark: intensity for mark, intensity, _ in measured if mark})
-
-    def known(self, volume: Volume) -> Intensity | None:
-        """The statistics that a volume had in training, None if it was not there."""
-        return self.volumes.get(content_mark(volume)) if self.volumes else None
+    def of(cls, kind: str, volumes: Sequence[LabelledVolume]) -> IntensityRecord:
+        """The statistics of volumes, as they were measured when these were opened."""
+        measured = [volume.intensity for volume in volumes]
+        pooled = pool(measured, [int(np.prod(volume.shape)) for volume in volumes])
+        dtypes = sorted({volume.image.dtype.name for volume in volumes})
+        return cls(kind, pooled, tuple((v.name, v.intensity) for v in volumes), tuple(dtypes))
 
     def plain(self) -> dict[str, Any]:
         """For a snapshot."""
-        volumes = {mark: _plain(intensity) for mark, intensity in self.volumes.items()}
-        return {"kind": self.kind, "pooled": _plain(self.pooled), "volumes": volumes}
+        volumes = [{"name": name, **_plain(intensity)} for name, intensity in self.volumes]
+        pooled = _plain(self.pooled)
+        return {"kind": self.kind, "pooled": pooled, "volumes": volumes, "dtypes": list(self.dtypes)}
 
     @classmethod
     def from_plain(cls, stored: Mapping[str, Any]) -> IntensityRecord:
         """From a snapshot."""
-        volumes = {mark: _from_plain(values) for mark, values in stored["volumes"].items()}
-        return cls(stored["kind"], _from_plain(stored["pooled"]), volumes)
+        volumes = tuple((values["name"], _from_plain(values)) for values in stored["volumes"])
+        return cls(stored["kind"], _from_plain(stored["pooled"]), volumes, tuple(stored["dtypes"]))
 
 
 def pool(intensities: Sequence[Intensity], voxels: Sequence[int]) -> Intensity:
     """One normalisation for several volumes: the mean shift, and the scale of their spread about it.
 
-    For ``zscore`` this is exactly the mean and standard deviation of all voxels together.
+    For ``zscore`` this is exactly the mean and standard deviation of all voxels together. Where shifts agree,
+    it is the quadratic mean of the scales.
 
     Args:
         intensities: of the volumes.
@@ -68,25 +65,6 @@ def pool(intensities: Sequence[Intensity], voxels: Sequence[int]) -> Intensity:
     shift = (weight * shifts).sum(0)
     scale = np.sqrt((weight * (scales**2 + (shifts - shift) ** 2)).sum(0))
     return Intensity(shift.astype(np.float32), scale.astype(np.float32), intensities[0].compress)
-
-
-def content_mark(volume: Volume) -> str:
-    """A short name for what an image shows, whatever its file is called: shape, type and some of its voxels.
-
-    Args:
-        volume: the image; small boxes of it are read.
-    """
-    edge = [min(PROBE_EDGE, n) for n in volume.shape]
-    starts = [np.linspace(0, n - e, PROBES).astype(int) for n, e in zip(volume.shape, edge)]
-    checksum = 0
-    for start in zip(*starts):
-        checksum = zlib.crc32(volume.read(Box.at(tuple(int(s) for s in start), edge)).tobytes(), checksum)
-    middle = Box.at(
-        [n // 2 for n in volume.shape[:-1]] + [0], [1] * (volume.spatial_dims - 1) + [volume.shape[-1]]
-    )
-    checksum = zlib.crc32(volume.read(middle).tobytes(), checksum)
-    size = "x".join(map(str, (*([] if volume.channels is None else [volume.channels]), *volume.shape)))
-    return f"{checksum:08x}-{size}-{volume.dtype.name}"
 
 
 def _plain(intensity: Intensity) -> dict[str, Any]:

@@ -28,7 +28,6 @@ class LabelledVolume:
         intensity: normalisation of the image.
         voxel_size: D edge lengths of a voxel.
         ignore_label: this id means "not known"; None if every voxel is labelled.
-        mark: what the image is known by, see ``content_mark``; empty if it is in no file.
     """
 
     name: str
@@ -38,7 +37,6 @@ class LabelledVolume:
     intensity: Intensity
     voxel_size: tuple[float, ...]
     ignore_label: int | None = None
-    mark: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

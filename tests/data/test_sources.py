@@ -15,10 +15,12 @@ from skoots.data.dataset import CropDataset, Folder, Reading
 from skoots.data.pairs import find_images, find_pairs
 from skoots.data.sampling import Sampling
 from skoots.errors import VolumeError
+from skoots.geometry import Box
 from skoots.skeletons import skeletonize
 from skoots.synthetic import make_volume
 from skoots.volumes import write_volume
-from skoots.volumes.array import ArrayVolume
+from skoots.volumes.segments import SegmentCache
+from skoots.volumes.zarr import ZarrVolume
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +159,20 @@ class TestLargerThanMemory:
         assert np.array_equal(copy.image.read_all(), image)
 
     def test_a_box_reads_no_more_than_itself(self, large, monkeypatch):
-        folder, image, _ = large
-        monkeypatch.setattr(ArrayVolume, "of", lambda volume: pytest.fail("read as a whole"))
-        (volume,) = Folder(str(folder), box=[[0, 0, 0], [48, 100, 100]]).open(Reading())
-        assert np.array_equal(volume.image.read_all(), image[:, :100, :100])
+        folder, image, labels = large
+        _read, sizes = ZarrVolume._read, []
+        monkeypatch.setattr(
+            ZarrVolume, "_read", lambda v, index: sizes.append(_read(v, index).size) or _read(v, index)
+        )
+        for store in ("memory", "disk"):
+            sizes.clear()
+            (volume,) = Folder(str(folder), store=store, box=[[3, 0, 7], [19, 60, 90]]).open(Reading())
+            assert np.array_equal(volume.image.read_all(), image[3:19, :60, 7:90])
+            assert max(sizes) == (32**3 if store == "disk" else 16 * 60 * 83)
+            if store == "disk":
+                window = pickle.loads(pickle.dumps(volume)).window(Box((2, 3, 4), (9, 40, 60)))
+                assert np.array_equal(window.labels > 0, labels[5:12, 3:40, 11:67] > 0)
+                assert volume.image.cached_in(source_cache := SegmentCache()).read_all().any()
+                assert source_cache.size > 0
+        with pytest.raises(VolumeError, match=r"box \(0, 0, 0\) to \(99, 9, 9\) reaches outside"):
+            Folder(str(folder), box=[[0, 0, 0], [99, 9, 9]]).open(Reading())
