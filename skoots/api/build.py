@@ -6,7 +6,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,11 @@ class LoadedModel:
     snapshot: Path
     epoch: int
     intensity: IntensityRecord | None = None
+
+    def normalising_by(self, statistics: str) -> LoadedModel:
+        """The same model with another ``data.normalize_by``."""
+        data = self.config.data.model_copy(update={"normalize_by": statistics})
+        return replace(self, config=self.config.model_copy(update={"data": data}))
 
 
 def config_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:

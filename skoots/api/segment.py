@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -57,6 +57,7 @@ def segment(
     voxel_size: Sequence[float] | None = None,
     tile: Sequence[int] | None = None,
     decoding: Mapping[str, Any] | None = None,
+    normalize_by: Literal["volume", "training"] | None = None,
     weights: str = "auto",
     plugins: Sequence[str] = (),
     progress: bool = True,
@@ -74,6 +75,8 @@ def segment(
         voxel_size: D edge lengths of a voxel, if the file says none or wrong ones.
         tile: voxels that are predicted at once; the result does not depend on it.
         decoding: settings that differ from the model's own, e.g. ``{"min_size": 50}``.
+        normalize_by: whose intensity statistics are applied: ``volume`` measures the image, ``training``
+            takes those of all training volumes together; None as the model was trained.
         weights: of a snapshot with a moving average (EMA), ``auto`` takes it and ``raw`` does not.
         plugins: those that the model was trained with.
         progress: show progress bars.
@@ -89,6 +92,8 @@ def segment(
     _keep_input(volume, target)
     check_output(target, overwrite)
     loaded = load_model(snapshot, device, plugins, weights)
+    if normalize_by is not None:
+        loaded = loaded.normalising_by(normalize_by)
     _check_fit(image, loaded)
     produced = map_channels(loaded.model, loaded.facts.in_channels)
     if not set(DECODED) <= set(produced):

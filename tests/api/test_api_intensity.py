@@ -117,6 +117,22 @@ def test_by_volume_brightness_does_not_matter(make_config: Make, folder: Path, t
     bright = ArrayVolume("bright", image.read_all() * 4 + 100, image.voxel_size)
     one, two = (make_plan(loaded, v, (2, 1, 1)).intensity.apply(v.read_all()[None]) for v in (image, bright))
     assert np.allclose(one, two, atol=1e-4)
+    by_training = make_plan(loaded.normalising_by("training"), bright, (2, 1, 1)).intensity
+    assert np.array_equal(by_training.scale, loaded.intensity.pooled.scale)
+    found = [
+        open_volume(
+            segment(
+                folder / "held.tif",
+                outcome.latest_snapshot,
+                tmp_path / f"{by}.tif",
+                maps=True,
+                normalize_by=by,  # type: ignore[arg-type]
+                progress=False,
+            ).maps["semantic"]
+        ).read_all()
+        for by in (None, "volume", "training")
+    ]
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[1], found[2])
 
 
 def test_types_and_nothing_need_no_statistics(make_config: Make, folder: Path, tmp_path: Path) -> None:
@@ -138,7 +154,7 @@ def test_another_type_of_voxels_is_said(
         make_plan(loaded, image, (2, 1, 1))
     assert "bytes.tif is uint8 and the training was on uint16, whose statistics are applied" in caplog.text
     unknown = dataclasses.replace(loaded, intensity=None)
-    with pytest.raises(ConfigError, match="data.normalize_by.*came without the statistics of a training"):
+    with pytest.raises(ConfigError, match=r"data\.normalize_by.*came without the statistics of a training"):
         make_plan(unknown, image, (2, 1, 1))
 
 
