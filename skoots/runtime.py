@@ -42,8 +42,20 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the generators of Python, NumPy and torch."""
+def seed_everything(seed: int, deterministic: bool = False, cudnn_benchmark: bool = True) -> None:
+    """Seed the generators of Python, NumPy and torch, and say how torch chooses its algorithms.
+
+    Args:
+        seed: of every generator.
+        deterministic: whether torch is held to algorithms that give the same bits every time; where it has
+            none it warns.
+        cudnn_benchmark: whether cuDNN tries out its convolutions; never when ``deterministic``.
+    """
+    if deterministic:  # cuBLAS reads it when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = cudnn_benchmark and not deterministic
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -81,7 +81,7 @@ def test_a_command_of_a_block_is_understood(
     def reached(*_: Any, **__: Any) -> None:
         raise SkootsError("reached.")
 
-    verb = "compare" if "--against" in words else words[0]
+    verb = "compare" if "--against" in words else words[0].replace("-", "_")
     if verb == "evaluate" and "--snapshot" in words:
         verb = "evaluate_snapshot"
     monkeypatch.setattr(api, verb, reached)

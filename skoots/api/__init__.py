@@ -5,6 +5,7 @@ from skoots.api.check import CheckReport, check
 from skoots.api.demo import Demo, demo
 from skoots.api.evaluate import Evaluation, evaluate
 from skoots.api.evaluate_snapshot import SnapshotEvaluation, evaluate_snapshot
+from skoots.api.import_config import ImportedConfig, import_config
 from skoots.api.inspect import SnapshotReport, compare, inspect
 from skoots.api.parts import registries
 from skoots.api.publish import Publication, publish
@@ -18,6 +19,7 @@ __all__ = [
     "CheckReport",
     "Demo",
     "Evaluation",
+    "ImportedConfig",
     "LoadedModel",
     "Publication",
     "Segmentation",
@@ -31,6 +33,7 @@ __all__ = [
     "demo",
     "evaluate",
     "evaluate_snapshot",
+    "import_config",
     "inspect",
     "load_model",
     "load_weights",

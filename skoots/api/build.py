@@ -139,7 +139,7 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
     """Backbone, neck and heads; each is built from what the part before it publishes.
 
     Args:
-        config: its ``model`` section.
+        config: its ``model`` section, and ``runner.channels_last``.
         facts: of the data.
         pretrained: False if weights are loaded afterwards: pretrained ones are not fetched then.
 
@@ -173,7 +173,11 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
         here["in_channels"] = neck.out_channels
     heads = {name: _build_head(name, node, here) for name, node in section.heads.items()}
     model = SegmentationModel(backbone, heads, neck, **freezing)
-    return model.to(memory_format=torch.channels_last_3d) if facts.spatial_dims == 3 else model
+    wanted = config.runner.channels_last
+    if wanted is False or (wanted == "auto" and facts.spatial_dims == 2):
+        return model
+    layouts = {2: torch.channels_last, 3: torch.channels_last_3d}
+    return model.to(memory_format=layouts[facts.spatial_dims])
 
 
 def _build_head(name: str, node: Mapping[str, Any], facts: Mapping[str, Any]) -> Head:

@@ -28,6 +28,8 @@ from skoots.data.intensity_record import IntensityRecord
 from skoots.errors import ConfigError, Fault
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, seed_everything
+from skoots.training.distributed import Processes, with_sync_batchnorm
+from skoots.training.precision import Precision
 
 
 @dataclass
@@ -61,7 +63,12 @@ class Prepared:
     background: Volumes = field(default_factory=list)
 
 
-def prepare(config: Config, device: str | None = None, with_weights: bool = True) -> Prepared:
+def prepare(
+    config: Config,
+    device: str | None = None,
+    with_weights: bool = True,
+    processes: Processes | None = None,
+) -> Prepared:
     """Open the data, decide every ``auto``, build the model.
 
     Args:
@@ -69,6 +76,7 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
         device: wins over the config's.
         with_weights: whether the model begins with what ``weights`` names; a snapshot that is gone on from
             replaces them.
+        processes: those that train together, each on its device and with random numbers of its own.
 
     Raises:
         SkootsError: no training data, data that cannot be read, a device that is not there, top-down.
@@ -79,9 +87,13 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
         raise ConfigError(
             [Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")]
         )
-    where = choose_device(device or device_of(config))
-    config = config.model_copy(update={"device": str(where)})
-    seed_everything(config.train_settings.seed)
+    processes = processes or Processes()
+    where = choose_device(device or device_of(config, processes.local_rank))
+    Precision(config.runner.precision, where).apply()
+    if processes.world == 1:
+        config = config.model_copy(update={"device": str(where)})
+    settings = config.train_settings
+    seed_everything(settings.seed, settings.deterministic, config.runner.cudnn_benchmark)
     training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
     facts = DataFacts.of(training[0][0])
     background = open_volumes(config, "background")
@@ -105,6 +117,10 @@ def prepare(config: Config, device: str | None = None, with_weights: bool = True
         config = with_scale(config, scale)
         decided.append(f"vector scale auto: {_short(scale)} voxels.")
     model = build_model(config, facts, pretrained=with_weights).to(where)
+    if config.runner.sync_batchnorm and processes.world > 1:
+        model = with_sync_batchnorm(model, where)
+    if processes.rank:  # weights are alike, but dropout is not
+        torch.manual_seed(settings.seed + processes.rank)
     matching = begin_with_weights(config, model) if with_weights else None
     if matching is not None:
         decided.append(f"weights: {matching.summary()}")
@@ -143,22 +159,35 @@ def validation_crop(
     return choose_crop([volume.shape for volume, _ in volumes], facts.voxel_size, model.stride, voxels)
 
 
-def device_of(config: Config) -> str:
-    """``runner.gpus`` if it names one, else ``device``."""
+def device_of(config: Config, local_rank: int = 0) -> str:
+    """The device of a process: its GPU of ``runner.gpus``, else ``device``, of which each process has its
+    own.
+
+    Args:
+        config: as loaded.
+        local_rank: number of the process on its machine.
+    """
     gpus = config.runner.gpus
-    if not gpus:
-        return config.device
-    if len(gpus) > 1:
-        raise ConfigError(
-            [
-                Fault(
-                    "runner.gpus",
-                    f"names {len(gpus)} GPUs; training on several is not available yet",
-                    "Name one",
-                )
-            ]
-        )
-    return f"cuda:{gpus[0]}"
+    if gpus:
+        return f"cuda:{gpus[local_rank % len(gpus)]}"
+    if config.device in ("auto", "cuda") and local_rank and torch.cuda.is_available():
+        return f"cuda:{local_rank % torch.cuda.device_count()}"
+    return config.device
+
+
+def check_gpus(config: Config) -> None:
+    """Whether the GPUs that the config names are there, before any process is started.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    missing = [number for number in config.runner.gpus or () if number >= there]
+    if missing:
+        named = ", ".join(map(str, missing))
+        problem = f"names GPU {named}, and this machine has {there} CUDA GPUs"
+        remedy = f"Choose from 0 to {there - 1}" if there else "Leave it out to train on the CPU"
+        raise ConfigError([Fault("runner.gpus", problem, remedy)])
 
 
 def _crop_size(

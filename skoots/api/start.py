@@ -5,14 +5,23 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skoots.config import Config
 from skoots.errors import SkootsError, SnapshotError
-from skoots.snapshots import checksum, find_run, locked, new_run_folder, read_newest, read_reference
+from skoots.snapshots import (
+    checksum,
+    find_run,
+    locked,
+    new_run_folder,
+    read_newest,
+    read_reference,
+    read_snapshot,
+)
+from skoots.training.distributed import Processes
 
 REMOTE = "wandb:"
 log = logging.getLogger("skoots")
@@ -35,6 +44,48 @@ class Start:
     source: Path | None = None
     in_place: bool = False
     parent: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What was asked for: where a training is to begin.
+
+    Args:
+        resume: see ``train``.
+        runs: folder of the runs.
+        folder: of a run that is gone on with; wins over ``resume``.
+    """
+
+    resume: str | bool | None = None
+    runs: str = "runs"
+    folder: Path | None = None
+
+
+@contextmanager
+def beginning(config: Config, origin: Origin, processes: Processes) -> Iterator[Start]:
+    """The start that is asked for; of several processes the first one decides and keeps the lock, and all
+    read the same snapshot.
+
+    Raises:
+        SkootsError: as ``starting`` or ``in_its_run``, on every process.
+    """
+    own: list[Start] = []
+
+    def begin() -> tuple[Path, Path | None, bool]:
+        begun = (
+            in_its_run(origin.folder)
+            if origin.folder is not None
+            else starting(config, origin.resume, origin.runs)
+        )
+        own.append(stack.enter_context(begun))
+        return own[0].folder, own[0].source, own[0].in_place
+
+    with ExitStack() as stack:
+        folder, source, in_place = processes.on_first(begin)
+        if own:
+            yield own[0]
+        else:
+            yield Start(folder, None if source is None else read_snapshot(source), source, in_place)
 
 
 @contextmanager

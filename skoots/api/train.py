@@ -11,35 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skoots.api.build import (
-    config_in,
-    decoding_of,
-    load_model,
-    map_channels,
-    open_volumes,
-)
+from skoots.api.build import config_in, load_model, open_volumes
 from skoots.api.held_out import compare_with_components
-from skoots.api.prepare import Prepared, prepare, training_crops
-from skoots.api.provenance import provenance
-from skoots.api.start import Start, in_its_run, removed_if_it_fails, starting
+from skoots.api.launch import Job, processes_wanted, train_in_processes, was_restarted
+from skoots.api.prepare import Prepared, check_gpus, device_of, prepare
+from skoots.api.runner import build_loggers, build_runner
+from skoots.api.start import Origin, Start, beginning, in_its_run, removed_if_it_fails
 from skoots.config import Config, load_config, write_config
-from skoots.config.changes import changes
 from skoots.config.yaml12 import dump
-from skoots.data.dataset import CoveringDataset
-from skoots.data.loaders import covering_loader, train_loader
-from skoots.errors import ConfigError, Fault, SkootsError, SnapshotError, signal_of
-from skoots.inference.segment_volume import DECODED
-from skoots.loggers.base import LOGGERS, Logger
-from skoots.loggers.csv import CSVLogger
-from skoots.metrics import METRIC_NAMES
+from skoots.errors import ConfigError, SkootsError, signal_of
 from skoots.reports.figures import training_curves
-from skoots.snapshots import SnapshotManager, find_run, link, pool_name, snapshot_name, verify
-from skoots.training.averaging import ExponentialAverage
-from skoots.training.evaluator import Evaluator
-from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
-from skoots.training.optimizers import build_optimizer
-from skoots.training.runner import RUNNERS, FitResult, TrainingRunner
-from skoots.training.schedules import build_scheduler
+from skoots.runtime import choose_device
+from skoots.snapshots import find_run, link, snapshot_name
+from skoots.training.distributed import Processes, joined
+from skoots.training.runner import FitResult
+from skoots.training.stopping import StopSignals
 
 log = logging.getLogger("skoots")
 
@@ -120,8 +106,42 @@ def train(
             written; another process trains in the run; the snapshot to go on from is missing or does not fit.
     """
     settings = load_config(config, overrides, plugins)
-    with starting(settings, resume, runs) as start:
-        return _train(settings, start, device, progress)
+    check_gpus(settings)
+    origin = Origin(resume, str(runs))
+    count = processes_wanted(settings, device)
+    if count > 1:
+        job = Job(config, overrides, plugins, True, origin, device, progress)
+        return train_in_processes(count, job, settings.runner.max_restarts)
+    with joined(choose_device(device or device_of(settings)).type) as processes:
+        if was_restarted():  # by torchrun, after a process died
+            origin = Origin("latest", str(runs))
+        return train_here(settings, origin, device, progress, processes)
+
+
+def train_here(
+    settings: Config,
+    origin: Origin,
+    device: str | None,
+    progress: bool,
+    processes: Processes,
+    stop: StopSignals | None = None,
+    begun: Path | None = None,
+) -> TrainingOutcome:
+    """Train in this process, alone or as one of several; see ``train``.
+
+    Args:
+        settings: the config.
+        origin: where to begin.
+        device: wins over the config's.
+        progress: whether bars are drawn.
+        processes: those that train together.
+        stop: what ends the training early.
+        begun: file that is told the run folder.
+    """
+    with beginning(settings, origin, processes) as start:
+        if begun is not None and processes.is_first:
+            begun.write_text(str(start.folder.resolve()), encoding="utf-8")
+        return _train(settings, start, device, progress, processes, stop)
 
 
 def resume(
@@ -144,33 +164,48 @@ def resume(
     Raises:
         SkootsError: there is no such run, no snapshot of it is whole, or another process trains in it.
     """
-    with in_its_run(find_run(run)) as start:
+    folder = find_run(run)
+    with in_its_run(folder) as start:
         assert start.state is not None
         config = config_in(start.state, start.source or start.folder)
         settings = load_config(config, overrides, plugins, trusted=False)
-        return _train(settings, start, device, progress)
+        check_gpus(settings)
+        count = processes_wanted(settings, device)
+        if count == 1:
+            return _train(settings, start, device, progress)
+    job = Job(config, overrides, plugins, False, Origin(folder=folder), device, progress)
+    return train_in_processes(count, job, settings.runner.max_restarts)
 
 
-def _train(settings: Config, start: Start, device: str | None, progress: bool) -> TrainingOutcome:
+def _train(
+    settings: Config,
+    start: Start,
+    device: str | None,
+    progress: bool,
+    processes: Processes | None = None,
+    stop: StopSignals | None = None,
+) -> TrainingOutcome:
     began = time.monotonic()
-    folder = start.folder
-    with log_to(folder / "train.log"):
-        with nullcontext() if start.in_place else removed_if_it_fails(folder):
+    folder, processes = start.folder, processes or Processes()
+    with log_to(folder / "train.log") if processes.is_first else nullcontext():
+        with nullcontext() if start.in_place or not processes.is_first else removed_if_it_fails(folder):
             # Loggers first: a fault in their arguments needs no data to be found.
-            loggers = build_loggers(settings, folder)
-            prepared = prepare(settings, device, with_weights=start.state is None)
+            loggers = build_loggers(settings, folder) if processes.is_first else []
+            with processes.first_before_others():
+                prepared = prepare(settings, device, start.state is None, processes)
             for sentence in prepared.decided:
                 log.info(sentence)
-            runner = build_runner(prepared, start, loggers, progress)
-            _write_config(prepared.config, start)
+            runner = build_runner(prepared, start, loggers, progress, processes, stop)
+            if processes.is_first:
+                _write_config(prepared.config, start)
         result = runner.fit()
         outcome = _outcome(folder, result, time.monotonic() - began)
-        if outcome.interrupted:
+        if outcome.interrupted or not processes.is_first:
             return outcome
         try:
             return _conclude(prepared, outcome)
-        except KeyboardInterrupt as stop:
-            return replace(outcome, stopped_by=signal_of(stop))
+        except KeyboardInterrupt as stopped:
+            return replace(outcome, stopped_by=signal_of(stopped))
 
 
 def _write_config(config: Config, start: Start) -> None:
@@ -187,148 +222,7 @@ def _write_config(config: Config, start: Start) -> None:
         log.error("%s The config is in the snapshots too; training goes on.", error)
 
 
-# The runner ----------------------------------------------------------------------------------------------
-
-
-def build_runner(
-    prepared: Prepared, start: Start, loggers: Sequence[Logger] = (), progress: bool = True
-) -> TrainingRunner:
-    """The runner with all its parts, at the point where it starts.
-
-    Raises:
-        SkootsError: the snapshot to go on from does not fit.
-    """
-    config, model, device = prepared.config, prepared.model, prepared.device
-    settings, section = config.train_settings, config.runner
-    loader = train_loader(
-        training_crops(prepared),
-        settings.batch_size,
-        settings.seed,
-        settings.dataloader_workers,
-        settings.dataloader_pin_memory,
-    )
-    evaluate = build_evaluator(prepared) if prepared.validation else None
-    if evaluate is not None:
-        _check_key_metric(prepared)
-    optimizer = build_optimizer(section.optimizer, model)
-    ascending = bool(section.key_metric_asc)
-    scheduler = (
-        None if section.scheduler is None else build_scheduler(section.scheduler, optimizer, ascending)
-    )
-    plain = config.resolved()
-    observers: list[Observer] = [
-        ProgressObserver(settings.display_iters, progress),
-        LoggerObserver(loggers, plain),
-    ]
-    runner = RUNNERS.get(section.type)(
-        model,
-        optimizer,
-        loader,
-        SnapshotManager(start.folder, **section.snapshots.model_dump()),
-        device=device,
-        epochs=settings.epochs,
-        key_metric=section.key_metric,
-        key_metric_asc=ascending,
-        eval_interval=section.eval_interval,
-        scheduler=scheduler,
-        evaluate=evaluate,
-        observers=observers,
-        clip_gradient=section.clip_gradient,
-        accumulate=section.batch_accumulate,
-        ema=None if section.ema is None else ExponentialAverage(model, **section.ema.model_dump()),
-        max_nonfinite_steps=section.max_nonfinite_steps,
-        config=plain,
-        facts={**prepared.facts.plain(), "intensity": prepared.intensity.plain()},
-        provenance=provenance(
-            config, [*prepared.train, *prepared.validation, *prepared.background], start.parent
-        ),
-    )
-    if evaluate is not None:
-        evaluate.heed = runner.heed
-    if start.state is not None:
-        _go_on(runner, start, config)
-    return runner
-
-
-def build_evaluator(prepared: Prepared) -> Evaluator:
-    """Validation as the config describes it."""
-    volumes = [volume for volume, _ in prepared.validation]
-    loader = covering_loader(CoveringDataset(volumes, prepared.validation_crop))
-    return Evaluator(loader, decoding_of(prepared.config), prepared.device)
-
-
-def _check_key_metric(prepared: Prepared) -> None:
-    """Instance metrics need the three maps that decoding reads; only the built model says which maps it
-    gives."""
-    wanted = prepared.config.runner.key_metric
-    maps = map_channels(prepared.model, prepared.facts.in_channels)
-    if wanted.removeprefix("test.") in METRIC_NAMES and not set(DECODED) <= set(maps):
-        problem = f"{wanted} needs the maps {', '.join(DECODED)}; this model gives {', '.join(maps)}"
-        raise ConfigError([Fault("runner.key_metric", problem, "Write key_metric: test.loss")])
-
-
-def build_loggers(config: Config, folder: Path) -> list[Logger]:
-    """The CSV file, and those that the config names."""
-    own = CSVLogger(folder)
-    return [
-        own,
-        *(LOGGERS.build(node, folder=folder) for node in config.logger if node["type"] != "CSVLogger"),
-    ]
-
-
-def _go_on(runner: TrainingRunner, start: Start, config: Config) -> None:
-    assert start.state is not None and start.source is not None
-    for change in changes(start.state.get("cfg", {}), runner.config):
-        log.info("Changed since the snapshot: %s.", change)
-    runner.load_state(start.state, config.runner.load_scheduler_state_dict)
-    _take_along(runner, start.source)
-    where = f"{start.source}, after epoch {runner.epoch} of {runner.epochs}"
-    if runner.progress.batches:
-        where += f" and {runner.progress.batches} of {len(runner.loader)} batches"
-    if runner.epoch < runner.epochs:
-        log.info("Going on from %s.", where)
-    elif start.in_place and runner.epoch == runner.epochs:
-        log.info("The run is complete (%s); only its conclusion is made.", where)
-    else:
-        problem = f"is {runner.epochs} and {start.source} is at epoch {runner.epoch}: nothing is left to do"
-        raise ConfigError([Fault("train_settings.epochs", problem, "Raise it to train on")])
-
-
-def _take_along(runner: TrainingRunner, source: Path) -> None:
-    """Have the best snapshot so far also in a new run, where none may become better, and those that are to be
-    averaged."""
-    if runner.best is not None:
-        epoch = runner.best["epoch"]
-        names = [snapshot_name(epoch, best=True), snapshot_name(epoch)]
-        if not _have(runner, source, epoch, names):
-            log.warning(
-                "The best snapshot, of epoch %d, is not in %s any more; the best is sought anew.",
-                epoch,
-                source.parent,
-            )
-            runner.best = None
-    members = runner.pool
-    runner.pool = [m for m in members if _have(runner, source, m["epoch"], [pool_name(m["epoch"])])]
-    lost = [member["epoch"] for member in members if member not in runner.pool]
-    if lost:
-        log.warning("Epochs %s cannot be averaged: they are not in %s any more.", lost, source.parent)
-
-
-def _have(runner: TrainingRunner, source: Path, epoch: int, names: Sequence[str]) -> bool:
-    """Whether the snapshot of an epoch is in the run under the first of the names, whole, or can be had from
-    where the source lies, or is the source itself."""
-    path = runner.snapshots.folder / names[0]
-    itself = [source] if (runner.epoch, runner.progress.batches) == (epoch, 0) else []
-    for holder in [path, *(source.parent / name for name in names), *itself]:
-        try:
-            verify(holder)
-        except SnapshotError:
-            continue
-        if holder != path:
-            path.parent.mkdir(exist_ok=True)
-            link(holder, path)
-        return True
-    return False
+# The log --------------------------------------------------------------------------------------------------
 
 
 class _RunLog(logging.FileHandler):

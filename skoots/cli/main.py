@@ -14,6 +14,7 @@ import typer
 import typer.core
 
 from skoots.cli import check, demo, evaluate, inspect, publish, resume, segment, skeletonize, train, view
+from skoots.cli import import_config as import_old_config
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
 from skoots.cli.options import DEBUG, Debug
@@ -110,6 +111,7 @@ _add("skeletonize", skeletonize.skeletonize, skeletonize.EXAMPLES)
 _add("check", check.check, check.EXAMPLES)
 _add("list", list_parts.list_parts, list_parts.EXAMPLES)
 _add("view", view.view, view.EXAMPLES)
+_add("import-config", import_old_config.import_config, import_old_config.EXAMPLES)
 _add("demo", demo.demo, demo.EXAMPLES)
 
 

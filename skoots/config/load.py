@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,6 +20,8 @@ from skoots.config.words import expected, shown
 from skoots.config.yaml12 import dump, parse
 from skoots.errors import ConfigError, Fault, PluginError
 from skoots.registry import did_you_mean, load_installed_plugins, load_plugin, near_misses
+
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_config(
@@ -46,10 +48,10 @@ def load_config(
     if isinstance(source, Mapping):
         tree = _plain(source, "", faults)
     faults += apply_overrides(tree, overrides)
-    _drop_empty(tree, Config)
+    drop_empty(tree, Config)
     faults += _load_plugins(tree, plugins, path.parent if path else Path(), trusted)
     alone = _alone(tree)
-    config, unfit = _fit(tree)
+    config, unfit = fit(tree, Config)
     config, misnamed = check_parts(config)
     faults += [_as_written(fault, alone) for fault in [*unfit, *misnamed]]
     if faults:
@@ -67,9 +69,18 @@ def write_config(config: Config, path: Path | str) -> None:
     path = Path(path)
     if config.source is not None and path.resolve() == config.source.resolve():
         raise ConfigError(f"{path} is the config that was read; a resolved config is never written over it.")
+    write_text(dump(config.resolved()), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(dump(config.resolved()), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
@@ -77,16 +88,24 @@ def write_config(config: Config, path: Path | str) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Fault]]:
+def read_text(path: Path) -> str:
+    """The text of a config file.
+
+    Raises:
+        ConfigError: it does not exist or is no text.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(f"The config {path} does not exist. {_neighbours(path)}") from error
     except OSError as error:
         raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"The config {path} is not UTF-8 text. Is it a YAML file?") from error
-    value, faults = parse(text, str(path))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Fault]]:
+    value, faults = parse(read_text(path), str(path))
     if value is None:
         raise ConfigError(
             f"The config {path} is empty. Write at least data: and train: with a folder under it."
@@ -122,7 +141,7 @@ def _plain(value: Any, path: str, faults: list[Fault]) -> Any:
     return value
 
 
-def _drop_empty(tree: dict[str, Any], section: type[BaseModel]) -> None:
+def drop_empty(tree: dict[str, Any], section: type[BaseModel]) -> None:
     """Forget the keys of sections that have nothing after them: they mean their default."""
     for key in [key for key, value in tree.items() if value is None]:
         if key in section.model_fields:
@@ -130,7 +149,7 @@ def _drop_empty(tree: dict[str, Any], section: type[BaseModel]) -> None:
     for key, value in tree.items():
         inner = section_of(section.model_fields[key].annotation) if key in section.model_fields else None
         if inner is not None and isinstance(value, dict):
-            _drop_empty(value, inner)
+            drop_empty(value, inner)
 
 
 def _alone(tree: Mapping[str, Any]) -> list[str]:
@@ -202,28 +221,29 @@ def _split(error: PluginError, path: str) -> Fault:
 # Schema
 
 
-def _fit(tree: dict[str, Any]) -> tuple[Config, list[Fault]]:
-    """The tree as a ``Config``, and what of it does not fit; what does not fit is left out."""
+def fit(tree: dict[str, Any], root: type[S]) -> tuple[S, list[Fault]]:
+    """The tree as a section such as ``Config``, and what of it does not fit; what does not fit is left
+    out."""
     faults: list[Fault] = []
     while True:
         try:
-            return Config.model_validate(tree), faults
+            return root.model_validate(tree), faults
         except ValidationError as error:
-            unfit = list(_schema_faults(error, tree))
+            unfit = list(_schema_faults(error, tree, root))
             faults += [fault for fault, _ in unfit]
             for _, keys in unfit:
                 _remove(tree, keys)
 
 
 def _schema_faults(
-    error: ValidationError, tree: Mapping[str, Any]
+    error: ValidationError, tree: Mapping[str, Any], root: type[BaseModel]
 ) -> Iterator[tuple[Fault, tuple[Any, ...]]]:
     """One fault for each key that pydantic complains of, and the keys that lead to it."""
     complaints: dict[tuple[Any, ...], list[Any]] = {}
     for item in error.errors(include_url=False):
-        keys, section, field = _locate(item["loc"])
+        keys, section, field = _locate(item["loc"], root)
         if item["type"] == "extra_forbidden":
-            yield Fault(".".join(keys), "unknown key", _where_else(keys[-1], section)), keys
+            yield Fault(".".join(keys), "unknown key", _where_else(keys[-1], section, root)), keys
         elif item["type"] == "skoots":
             deeper = tuple(key for key in item["loc"][len(keys) :] if isinstance(key, int) or "[" not in key)
             context = item["ctx"]
@@ -244,9 +264,11 @@ def _schema_faults(
             yield _misfit(keys, _value_at(tree, keys), item, field), keys
 
 
-def _locate(location: tuple[Any, ...]) -> tuple[tuple[str, ...], type[BaseModel], FieldInfo | None]:
+def _locate(
+    location: tuple[Any, ...], root: type[BaseModel]
+) -> tuple[tuple[str, ...], type[BaseModel], FieldInfo | None]:
     """The keys down to a field, the section class that it stands in, and the field."""
-    section: type[BaseModel] = Config
+    section = root
     for depth, key in enumerate(location):
         field = section.model_fields.get(str(key))
         inner = section_of(field.annotation) if field is not None else None
@@ -261,11 +283,11 @@ def _misfit(keys: tuple[str, ...], value: Any, item: Mapping[str, Any], field: F
     return Fault(".".join(keys), f"is {shown(value)}, must be {wanted}")
 
 
-def _where_else(key: str, section: type[BaseModel]) -> str:
+def _where_else(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
     """The nearest key of the section, else the section that the key belongs to."""
     known = list(section.model_fields)
     if not near_misses(key, known):
-        homes = [path for path, other in _sections(Config, "") if key in other.model_fields]
+        homes = [path for path, other in _sections(root, "") if key in other.model_fields]
         if homes:
             return f"It belongs {'under ' + homes[0] if homes[0] else 'at the top level'}."
     return did_you_mean(key, known)

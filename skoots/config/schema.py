@@ -86,7 +86,7 @@ def _as_weights(value: Any) -> Any:
     return {"from": value} if isinstance(value, str) else value
 
 
-def _as_average(value: Any) -> Any:
+def _as_settings(value: Any) -> Any:
     return {} if value is True else None if value is False else value
 
 
@@ -227,8 +227,51 @@ class AverageSettings(Section):
     """Moving average of the weights (EMA)."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.999, description="share of the average that a step leaves; smaller in the first steps"
+        default=0.999, description="share of the average that a step leaves"
     )
+    warmup: bool = Field(
+        default=True,
+        description="whether that share is smaller in the first steps, so that they are forgotten",
+    )
+    every: Positive = Field(default=1, description="optimizer steps between updates of the average")
+
+
+class StochasticAverageSettings(Section):
+    """Mean of the weights after the last epochs (SWA)."""
+
+    swa_start: NotNegative = Field(default=100, description="epoch after which weights are first taken in")
+    swa_lr: Length = Field(default=0.05, description="learning rate from then on (`SWALR`)")
+    anneal_epochs: NotNegative = Field(default=10, description="epochs in which it is reached")
+    anneal_strategy: Literal["cos", "linear"] = Field(default="cos", description="how it is reached")
+    evaluate: bool = Field(
+        default=False, description="whether the mean is validated too, as `swa.loss`, `swa.F1` and so on"
+    )
+
+
+class EarlyStoppingSettings(Section):
+    """The end of a training that no longer gets better."""
+
+    patience: Positive = Field(default=10, description="validations without a better value")
+    min_delta: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="by how much a value must be better to count"
+    )
+    monitor: str | None = Field(default=None, description="the metric; without it `key_metric`")
+
+
+class ProfileSettings(Section):
+    """Where the time of a training goes; files lie in `profile/` of the run folder."""
+
+    autograd_profile: bool = Field(
+        default=False, description="a table of the operators of the steps in `trace_steps`"
+    )
+    emit_nvtx: bool = Field(default=False, description="mark every operator for NVIDIA's profilers")
+    detect_anomaly: bool = Field(
+        default=False, description="stop where a gradient becomes NaN and name the operator; slow"
+    )
+    trace_steps: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        default=[10, 12], description="first and last step that is profiled"
+    )
+    trace: bool = Field(default=False, description="a trace of these steps by `torch.profiler`")
 
 
 class RunnerSection(Section):
@@ -247,38 +290,80 @@ class RunnerSection(Section):
         default=10, description="epochs between passes through the validation data"
     )
     optimizer: Node = Field(
-        default={"type": "AdamW", "params": {"lr": 1e-3}}, description="any of `torch.optim`"
+        default={"type": "AdamW", "params": {"lr": 1e-3}},
+        description="any of `torch.optim`; beside its arguments `parameter_groups`, e.g. "
+        "`{backbone: {lr: 1e-5}}`, and `decay_norms_and_biases`",
     )
     scheduler: Node | None = Field(
         default=None,
-        description="any of `torch.optim.lr_scheduler`, or `LRListScheduler`; nested ones under `schedulers`",
+        description="any of `torch.optim.lr_scheduler`, or `LRListScheduler`; nested under `schedulers`; "
+        "beside its arguments `interval` (`epoch` or `step`) and, for `ReduceLROnPlateau`, `monitor`",
     )
     load_scheduler_state_dict: Annotated[bool, BeforeValidator(_decided)] = Field(
         default=True,
         description="whether resuming takes up the scheduler's state; false after editing `scheduler`",
     )
     snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="which snapshots are kept")
-    gpus: list[NotNegative] | None = Field(default=None, description="GPUs to train on, by number")
+    gpus: list[NotNegative] | None = Field(
+        default=None, description="GPUs to train on, by number; one process for each"
+    )
+    processes: Positive = Field(
+        default=1, description="processes that train together on the CPU; each takes its part of every batch"
+    )
+    max_restarts: NotNegative = Field(
+        default=0,
+        description="how often several processes begin again from the latest snapshot after one died",
+    )
+    sync_batchnorm: bool = Field(
+        default=False, description="whether batch norms see the batch of all GPUs instead of their own part"
+    )
     clip_gradient: Length | None = Field(
         default=None, description="largest norm of the gradient; longer ones are shortened"
     )
     batch_accumulate: Positive = Field(
         default=1, description="batches whose gradients are averaged for one step of the optimizer"
     )
-    ema: Annotated[AverageSettings | None, BeforeValidator(_as_average)] = Field(
+    warmup_steps: NotNegative = Field(
+        default=0, description="steps on the first batch, over and over, before the first epoch"
+    )
+    ema: Annotated[AverageSettings | None, BeforeValidator(_as_settings)] = Field(
         default=None,
         description="moving average of the weights, validated and used in their place; `true`, "
         "or `{decay: 0.999}`",
     )
+    swa: Annotated[StochasticAverageSettings | None, BeforeValidator(_as_settings)] = Field(
+        default=None,
+        description="mean of the weights after the last epochs, saved as `snapshot-swa.pt`; `true`, "
+        "or `{swa_start: 100, swa_lr: 0.05}`",
+    )
+    early_stopping: Annotated[EarlyStoppingSettings | None, BeforeValidator(_as_settings)] = Field(
+        default=None, description="when training ends before its last epoch; `true`, or `{patience: 10}`"
+    )
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
+        default="float32", description="number format of the network; losses are always in float32"
+    )
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = (
+        Field(default=False, description="whether `torch.compile` makes the network faster, or its mode")
+    )
+    channels_last: Literal["auto"] | bool = Field(
+        default="auto", description="memory layout of the network; `auto` takes channels last in 3D"
+    )
+    cudnn_benchmark: bool = Field(
+        default=True, description="whether cuDNN tries out its convolutions; crops are all of one shape"
+    )
+    prefetch: bool = Field(
+        default=True, description="whether the next batch is copied to the GPU while one is used"
+    )
+    profile: ProfileSettings = Field(default=ProfileSettings(), description="where the time goes")
     max_nonfinite_steps: NotNegative = Field(
-        default=10, description="steps with a loss that is not finite before training stops"
+        default=10, description="steps in a row with a loss that is not finite before training stops"
     )
 
 
 class TrainSettings(Section):
     """Batches, epochs and seed."""
 
-    batch_size: Positive = Field(default=2, description="crops in a step")
+    batch_size: Positive = Field(default=2, description="crops in a step, over all processes")
     dataloader_workers: NotNegative = Field(
         default=0, description="processes that load crops; 0 loads in the training process"
     )
@@ -288,6 +373,9 @@ class TrainSettings(Section):
     display_iters: Positive = Field(default=50, description="steps between log lines")
     epochs: Positive = Field(default=100, description="the last epoch; resuming at 10 of 200 runs 190")
     seed: NotNegative = Field(default=42, description="of every random draw")
+    deterministic: bool = Field(
+        default=False, description="whether torch is held to algorithms that give the same bits every time"
+    )
 
 
 class DetectorSection(Section):

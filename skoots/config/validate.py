@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skoots.config.arguments import argument_faults, signature_of
@@ -51,6 +51,19 @@ def check_parts(config: Config) -> tuple[Config, list[Fault]]:
     return checked, inspector.faults
 
 
+def larger_is_better(heads: Iterable[str]) -> dict[str, bool]:
+    """Every metric that a training measures, and whether larger is better.
+
+    Args:
+        heads: their names; each has a loss.
+    """
+    from skoots.metrics import METRIC_NAMES
+
+    losses = ["loss", *(f"loss.{head}" for head in heads)]
+    measured = dict.fromkeys([f"{part}.{name}" for part in ("test", "train") for name in losses], False)
+    return measured | {f"test.{name}": up for name, up in METRIC_NAMES.items()}
+
+
 class _Inspector(NodeInspector):
     """Knows which registry each key of the config takes its parts from."""
 
@@ -96,6 +109,7 @@ class _Inspector(NodeInspector):
         )
         if len(self.faults) == before:
             self.rehearse(checked, path, epochs)
+        self.metrics_watched(checked, path, heads)
         return checked.model_copy(update={"key_metric_asc": self.direction(runner, path, heads)})
 
     def rehearse(self, runner: RunnerSection, path: str, epochs: int) -> None:
@@ -103,33 +117,46 @@ class _Inspector(NodeInspector):
         from torch import nn
 
         from skoots.training.optimizers import build_optimizer
-        from skoots.training.schedules import rehearse
+        from skoots.training.schedules import rehearse, timing_of
 
         model = nn.Linear(1, 1, bias=False)
-        optimizer = self.build(f"{path}.optimizer", lambda: build_optimizer(runner.optimizer, model))
-        if optimizer is not None and runner.scheduler is not None:
+        node = {key: value for key, value in runner.optimizer.items() if key != "parameter_groups"}
+        if isinstance(node.get("params"), Mapping):
+            node["params"] = {k: v for k, v in node["params"].items() if k != "parameter_groups"}
+        optimizer = self.build(f"{path}.optimizer", lambda: build_optimizer(node, model))
+        counts_epochs = runner.scheduler is not None and timing_of(runner.scheduler)[0] == "epoch"
+        if optimizer is not None and counts_epochs:
             scheduler = runner.scheduler
+            assert scheduler is not None
             self.build(
                 f"{path}.scheduler", lambda: rehearse(scheduler, optimizer, min(epochs, REHEARSED_EPOCHS))
             )
 
     def direction(self, runner: RunnerSection, path: str, heads: list[str]) -> bool:
         """Whether larger is better for the key metric, which must be one that validation produces."""
-        from skoots.metrics import METRIC_NAMES
-
-        losses = ["test.loss", *(f"test.loss.{head}" for head in heads)]
-        larger_is_better = dict.fromkeys(losses, False) | {
-            f"test.{name}": up for name, up in METRIC_NAMES.items()
-        }
+        produced = {name: up for name, up in larger_is_better(heads).items() if name.startswith("test.")}
         metric, said = runner.key_metric, runner.key_metric_asc
-        if metric not in larger_is_better:
+        if metric not in produced:
             problem = f"no evaluation produces {shown(metric)}"
-            self.fault(f"{path}.key_metric", problem, did_you_mean(metric, list(larger_is_better)))
-        elif said is not None and said != larger_is_better[metric]:
-            better = "larger" if larger_is_better[metric] else "smaller"
+            self.fault(f"{path}.key_metric", problem, did_you_mean(metric, list(produced)))
+        elif said is not None and said != produced[metric]:
+            better = "larger" if produced[metric] else "smaller"
             problem = f"is {shown(said)}, but for {metric} {better} is better"
             self.fault(f"{path}.key_metric_asc", problem, f"Write {shown(not said)}, or leave the key out.")
-        return larger_is_better.get(metric, True) if said is None else said
+        return produced.get(metric, True) if said is None else said
+
+    def metrics_watched(self, runner: RunnerSection, path: str, heads: list[str]) -> None:
+        """The metrics that a schedule or an early stop watches are measured."""
+        watched = {}
+        if runner.scheduler is not None and runner.scheduler.get("monitor") is not None:
+            watched[f"{path}.scheduler.monitor"] = runner.scheduler["monitor"]
+        if runner.early_stopping is not None and runner.early_stopping.monitor is not None:
+            watched[f"{path}.early_stopping.monitor"] = runner.early_stopping.monitor
+        known = list(larger_is_better(heads))
+        for at, metric in watched.items():
+            if metric not in known:
+                problem = f"no training measures {shown(metric)}"
+                self.fault(at, problem, did_you_mean(str(metric), known))
 
     def decoding(self, arguments: Mapping[str, Any]) -> None:
         from skoots.instances.decoding import Decoding
@@ -158,6 +185,7 @@ class _Inspector(NodeInspector):
         self.axes(config)
         self.experiment(config.metadata.get("experiment", "experiment"))
         self.gpus("runner.gpus", config.runner.gpus, config.device)
+        self.processes(config)
         if config.detector is not None:
             self.gpus("detector.runner.gpus", config.detector.runner.gpus, config.device)
         if config.method == "td" and (config.detector is None or config.detector.model is None):
@@ -191,6 +219,18 @@ class _Inspector(NodeInspector):
             self.fault(path, f"is {shown(gpus)}, which names a GPU twice")
         if gpus and device not in ("auto", "cuda"):
             self.fault(path, f"asks for GPUs, but device is {shown(device)}", "Write device: auto.")
+
+    def processes(self, config: Config) -> None:
+        """A batch has a part for each process."""
+        runner, size = config.runner, config.train_settings.batch_size
+        if runner.gpus and runner.processes not in (1, len(runner.gpus)):
+            problem = f"is {runner.processes}, but runner.gpus names {len(runner.gpus)} GPUs"
+            self.fault("runner.processes", problem, "Leave it out: there is one process for each GPU.")
+        count = max(len(runner.gpus or ()), runner.processes)
+        if size % count:
+            problem = f"is {size}, which {count} processes cannot share evenly"
+            nearest = -(-size // count) * count
+            self.fault("train_settings.batch_size", problem, f"It counts the crops of all: write {nearest}.")
 
     # Nodes
 
@@ -246,7 +286,20 @@ class _Inspector(NodeInspector):
     def optimizer(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.training.optimizers import optimizer_class
 
-        return self.part(optimizer_class, node, path, hidden=("params",))
+        def groups(value: Any, at: str) -> Any:
+            if not isinstance(value, Mapping) or not all(
+                isinstance(options, Mapping) for options in value.values()
+            ):
+                self.fault(at, f"is {shown(value)}, must be a mapping of parts of the model to options")
+                return value
+            for name, options in value.items():
+                self.part(
+                    optimizer_class, {"type": node["type"], **options}, f"{at}.{name}", hidden=("params",)
+                )
+            return {name: dict(options) for name, options in value.items()}
+
+        extra: dict[str, Check] = {"parameter_groups": groups, "decay_norms_and_biases": self.boolean}
+        return self.part(optimizer_class, node, path, extra=extra, hidden=("params",))
 
     def scheduler(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.training.schedules import scheduler_class
@@ -260,8 +313,27 @@ class _Inspector(NodeInspector):
                 for i, item in enumerate(value)
             ]
 
+        def interval(value: Any, at: str) -> Any:
+            if value not in ("epoch", "step"):
+                self.fault(at, f"is {shown(value)}, must be epoch or step")
+            elif value == "step" and node["type"].lower().replace("_", "").startswith("reducelronplateau"):
+                self.fault(at, "is step, but metrics are measured after epochs", "Leave it out.")
+            return value
+
+        def metric(value: Any, at: str) -> Any:
+            if not isinstance(value, str):
+                self.fault(at, f"is {shown(value)}, must be the name of a metric")
+            return value
+
+        top = path.count(".") == 1 or path == "detector.runner.scheduler"
+        extra: dict[str, Check] = {"interval": interval, "monitor": metric} if top else {}
         checked = self.part(
-            scheduler_class, node, path, nested={"schedulers": schedulers}, hidden=("optimizer",)
+            scheduler_class,
+            node,
+            path,
+            nested={"schedulers": schedulers},
+            extra=extra,
+            hidden=("optimizer",),
         )
         self.milestones(checked, path)
         return checked

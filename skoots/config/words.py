@@ -95,7 +95,8 @@ def _series(arguments: tuple[Any, ...], limits: list[Any]) -> Noun:
     items = _either([_noun(a) for a in arguments if a is not Ellipsis]).many if arguments else "values"
     least = next((limit.min_length for limit in limits if hasattr(limit, "min_length")), None)
     most = next((limit.max_length for limit in limits if hasattr(limit, "max_length")), None)
-    count = f"{len(arguments)} " if fixed else f"{least} to {most} " if least and most else ""
+    span = f"{least} " if least == most else f"{least} to {most} "
+    count = f"{len(arguments)} " if fixed else span if least and most else ""
     return Noun(f"a list of {count}{items}", f"lists of {count}{items}")
 
 

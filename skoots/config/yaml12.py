@@ -59,16 +59,23 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Dumper.add_representer(str, _text)
 
 
-def parse(text: str, source: str = "") -> tuple[Any, list[Fault]]:
+def parse(
+    text: str, source: str = "", loader_class: type[yaml.SafeLoader] = _Loader
+) -> tuple[Any, list[Fault]]:
     """The value that a YAML text stands for, and its duplicate keys as faults.
 
     Lines that hold nothing but ``...`` are elisions, as in DeepLabCut's documentation, and read as empty.
+
+    Args:
+        text: one document.
+        source: where it comes from, for messages.
+        loader_class: what scalars and tags mean; YAML 1.2 by default.
 
     Raises:
         ConfigError: the text is not YAML; the message has line and column.
     """
     try:
-        loader = _Loader(_without_elisions(text))
+        loader = loader_class(_without_elisions(text))
         node = loader.get_single_node()
         faults = list(_duplicates(node, "", ())) if node is not None else []
         value = loader.construct_document(node) if node is not None else None
@@ -78,6 +85,19 @@ def parse(text: str, source: str = "") -> tuple[Any, list[Fault]]:
         problem = f"character {error.position + 1} ({error.character!r}) is not allowed in YAML"
         raise ConfigError([Fault("", problem, "Save the file as plain UTF-8 text.")], source) from error
     return value, faults
+
+
+def inline(value: Any) -> str:
+    """A plain value as YAML on one line, e.g. ``{type: Tversky, alpha: 0.25}``."""
+    text = yaml.dump(
+        [value],
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=float("inf"),
+        default_flow_style=True,
+    )
+    return text.strip()[1:-1]
 
 
 def scalar(text: str) -> Any:

@@ -11,7 +11,7 @@ from skoots.snapshots.contents import plain
 from skoots.snapshots.download import download_weights, is_address
 from skoots.snapshots.files import FORMAT, checksum, file_sha256, link, read_snapshot, verify, write_snapshot
 from skoots.snapshots.host_copy import HostCopy
-from skoots.snapshots.layouts import read_weights
+from skoots.snapshots.layouts import read_config, read_weights
 from skoots.snapshots.manager import Saved, SnapshotManager
 from skoots.snapshots.names import (
     POOL,
@@ -53,6 +53,7 @@ __all__ = [
     "newest_run",
     "plain",
     "pool_name",
+    "read_config",
     "read_newest",
     "read_reference",
     "read_snapshot",

@@ -42,11 +42,7 @@ def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tenso
     """
     path = Path(path)
     check_word(which)
-    if path.is_file() and _begins_with(path, b"\x80"):
-        state = load_safely(path, path)  # as torch before 1.6 wrote; it carries no sums to verify
-    else:
-        verify(path)
-        state = load_safely(_without_yacs(path), path)
+    state = _load(path)
     if not isinstance(state, Mapping):
         raise _no_weights(path, f"a {type(state).__name__}")
     if _is_weights(state.get("net")) or _is_weights(state.get("ema_net")):
@@ -58,6 +54,29 @@ def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tenso
     if _is_weights(state):
         return _raw(state, which, path), "plain state dict"
     raise _no_weights(path, f"the keys {', '.join(map(str, list(state)[:8]))}")
+
+
+def read_config(path: Path | str) -> dict[str, Any]:
+    """The config in a model file of the original SKOOTS, as plain dicts.
+
+    Raises:
+        SnapshotError: the file is missing or damaged, or holds no config.
+    """
+    state = _load(Path(path))
+    config = state.get("cfg") if isinstance(state, Mapping) else None
+    if not isinstance(config, Mapping):
+        raise SnapshotError(
+            f"{path} holds no config under the key cfg, as the model files of the original SKOOTS do; "
+            "give its YAML file instead."
+        )
+    return dict(config)
+
+
+def _load(path: Path) -> Any:
+    if path.is_file() and _begins_with(path, b"\x80"):
+        return load_safely(path, path)  # as torch before 1.6 wrote; it carries no sums to verify
+    verify(path)
+    return load_safely(_without_yacs(path), path)
 
 
 def _begins_with(path: Path, beginning: bytes) -> bool:

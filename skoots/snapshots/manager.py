@@ -248,9 +248,9 @@ class SnapshotManager:
         paths = [self.folder / pool_name(member["epoch"], self.prefix) for member in members]
         return average_weights(paths), members
 
-    def save_average(self, state: Mapping[str, Any]) -> Saved:
-        """Write ``snapshot-average.pt`` and wait for it; a failure is part of what is returned."""
-        path = self.folder / f"{self.prefix}-average.pt"
+    def save_average(self, state: Mapping[str, Any], tag: str = "average") -> Saved:
+        """Write ``snapshot-TAG.pt`` and wait for it; a failure is part of what is returned."""
+        path = self.folder / f"{self.prefix}-{tag}.pt"
         began, failure = time.monotonic(), None
         try:
             write_snapshot(state, path)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from skoots.training.distributed import Processes
+from skoots.training.step import Losses
 
 
 @dataclass
@@ -16,42 +19,53 @@ class EpochProgress:
     """Part of every snapshot, so that an epoch can be gone on with in its middle.
 
     Args:
-        samples: drawn from the sampler and used.
+        samples: drawn from the sampler and used, by all processes.
         batches: used.
-        counted: batches whose losses are in the sums.
-        sums: of the losses, by name; on the device, so that adding does not wait for the computation.
+        names: of the losses.
+        sums: (losses,) of the steps that were not left out; on the device, so that adding does not wait for
+            the computation.
+        counted: steps in the sums, 0-d on the device.
     """
 
     samples: int = 0
     batches: int = 0
-    counted: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    sums: Tensor | None = None
+    counted: Tensor | None = None
 
-    def add(self, samples: int, losses: Mapping[str, Tensor] | None) -> None:
-        """One more batch; None for one that was left out."""
+    def add(self, samples: int, losses: Losses) -> None:
+        """One more batch."""
         self.samples += samples
         self.batches += 1
-        if losses is None:
-            return
-        self.counted += 1
-        for name, value in losses.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        values = torch.where(losses.finite, losses.values, 0.0).double()
+        one = losses.finite.long()
+        self.names = losses.names
+        self.sums = values if self.sums is None else self.sums + values
+        self.counted = one if self.counted is None else self.counted + one
 
-    def means(self) -> dict[str, float]:
-        """Of the losses; without any batch the loss is no number."""
-        return {name: float(value) / self.counted for name, value in self.sums.items()} or {"loss": math.nan}
+    def means(self, processes: Processes | None = None) -> dict[str, float]:
+        """Of the losses, over all processes; without any batch the loss is no number."""
+        if self.sums is None or self.counted is None:
+            return {"loss": math.nan}
+        sums = self.sums if processes is None else processes.mean(self.sums)
+        counted = int(self.counted)
+        if not counted:
+            return {"loss": math.nan}
+        return {name: value / counted for name, value in zip(self.names, sums.tolist())}
 
     def plain(self) -> dict[str, Any]:
         """For a snapshot."""
-        return {
-            "samples": self.samples,
-            "batches": self.batches,
-            "counted": self.counted,
-            "sums": dict(self.sums),
-        }
+        state: dict[str, Any] = {"samples": self.samples, "batches": self.batches, "counted": 0, "sums": {}}
+        if self.sums is not None and self.counted is not None:
+            state |= {"counted": self.counted, "sums": dict(zip(self.names, self.sums.unbind()))}
+        return state
 
     @classmethod
     def of(cls, state: Mapping[str, Any], device: torch.device) -> EpochProgress:
         """What ``plain`` gave."""
-        sums = {name: value.to(device) for name, value in state["sums"].items()}
-        return cls(state["samples"], state["batches"], state["counted"], sums)
+        progress = cls(state["samples"], state["batches"], tuple(state["sums"]))
+        if progress.names:
+            values = [torch.as_tensor(value, dtype=torch.float64) for value in state["sums"].values()]
+            progress.sums = torch.stack([value.to(device) for value in values])
+            progress.counted = torch.as_tensor(state["counted"]).to(device).clone()
+        return progress

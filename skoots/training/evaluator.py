@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,19 +13,33 @@ from skoots.instances import Decoding, decode
 from skoots.metrics import METRIC_NAMES, Overlap, contingency, score, stack
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.samples import Batch
+from skoots.training.distributed import Processes
+from skoots.training.precision import Precision
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What was measured in one window: losses by name, voxels, and overlaps of objects."""
+
+    losses: dict[str, float]
+    voxels: int
+    overlaps: list[Overlap]
 
 
 class Evaluator:
     """Scores a model on validation windows.
 
     Every window is decoded by itself, so an object that is cut by a window's border counts once on either
-    side.
+    side. Several processes share the windows; what they measured is put together in the order of the windows,
+    so that the numbers do not depend on how many they are.
 
     Args:
-        loader: batches of windows.
+        loader: batches of windows; of several processes each has every so many.
         decoding: how maps become instances.
         device: where the model lies.
         heed: called after every window, see ``TrainingRunner.heed``; raises if the training is to stop.
+        precision: number format of the network.
+        processes: those that share the windows.
     """
 
     def __init__(
@@ -32,34 +48,38 @@ class Evaluator:
         decoding: Decoding,
         device: torch.device,
         heed: Callable[[], None] = lambda: None,
+        precision: Precision | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.loader, self.decoding, self.device, self.heed = loader, decoding, device, heed
+        self.precision, self.processes = precision or Precision(), processes or Processes()
 
     @torch.no_grad()
     def __call__(self, model: SegmentationModel, epoch: int) -> dict[str, float]:
         """``test.loss``, ``test.loss.HEAD`` and ``test.METRIC``; losses are means over windows weighted by
         voxels that count."""
         model.eval()
-        sums: dict[str, float] = {}
-        voxels, overlaps = 0, []
+        own = []
+        missing = self._windows_that_others_have_more()
         for batch in self.loader:
-            batch = batch.to(self.device)
-            outputs = model(batch.images)
-            total, parts = model.loss(outputs, model.targets(batch), batch, epoch)
-            size = int(batch.valid.sum())
-            for name, value in {
-                "test.loss": total,
-                **{f"test.loss.{k}": v for k, v in parts.items()},
-            }.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * size
-            voxels += size
-            overlaps += self._overlaps(model, outputs, batch)
+            own.append(self._measure(model, batch.to(self.device), epoch))
             self.heed()
-        metrics = {name: value / max(voxels, 1) for name, value in sums.items()}
-        if overlaps:
-            scores = score(stack(overlaps))
-            metrics |= {f"test.{name}": scores[name] for name in METRIC_NAMES}
-        return metrics
+        for _ in range(missing):
+            self.heed()  # as often as the others, which ask this process then
+        return _put_together(self.processes.gather(own))
+
+    def _windows_that_others_have_more(self) -> int:
+        if self.processes.world == 1:
+            return 0
+        own = len(self.loader)  # type: ignore[arg-type]
+        return self.processes.largest(own)[0] - own
+
+    def _measure(self, model: SegmentationModel, batch: Batch, epoch: int) -> _Window:
+        with self.precision.autocast():
+            outputs = model(batch.images)
+        total, parts = model.loss(outputs, model.targets(batch), batch, epoch)
+        losses = {"test.loss": float(total), **{f"test.loss.{k}": float(v) for k, v in parts.items()}}
+        return _Window(losses, int(batch.valid.sum()), self._overlaps(model, outputs, batch))
 
     def _overlaps(self, model: SegmentationModel, outputs: dict, batch: Batch) -> list[Overlap]:
         maps = model.predict(outputs)
@@ -80,3 +100,21 @@ class Evaluator:
             )
             overlaps.append(contingency(truth, np.asarray(prediction), ignore=-1))
         return overlaps
+
+
+def _put_together(by_process: Sequence[Sequence[_Window]]) -> dict[str, float]:
+    """The metrics of all windows; the first process has the first window, the second the second, and so
+    on."""
+    rounds = itertools.zip_longest(*by_process)
+    windows = [window for taken in rounds for window in taken if window is not None]
+    sums: dict[str, float] = {}
+    for window in windows:
+        for name, value in window.losses.items():
+            sums[name] = sums.get(name, 0.0) + value * window.voxels
+    voxels = sum(window.voxels for window in windows)
+    metrics = {name: value / max(voxels, 1) for name, value in sums.items()}
+    overlaps = [overlap for window in windows for overlap in window.overlaps]
+    if overlaps:
+        scores = score(stack(overlaps))
+        metrics |= {f"test.{name}": scores[name] for name in METRIC_NAMES}
+    return metrics

@@ -1,6 +1,7 @@
 """What watches the training loop. The loop calls these moments by name, in this order::
 
 fit_start
+    warmup_step             after every step of the warm-up, if there is one
     epoch_start
         step_end            after every step
     epoch_end               with all that was measured
@@ -31,6 +32,9 @@ class Observer:
     """Does nothing; override the moments that matter."""
 
     def fit_start(self, runner: TrainingRunner) -> None: ...
+
+    def warmup_step(self, runner: TrainingRunner, done: int, losses: Mapping[str, Any]) -> None:
+        """``done`` counts from 1; ``losses`` as in ``step_end``."""
 
     def epoch_start(self, runner: TrainingRunner, epoch: int) -> None: ...
 

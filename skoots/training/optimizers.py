@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from skoots.errors import ConfigError, PluginError, SnapshotError
+from skoots.errors import ConfigError, Fault, PluginError, SnapshotError
 from skoots.registry import did_you_mean, split_node
 
 C = TypeVar("C", bound=type)
@@ -19,6 +19,8 @@ UNSUITED = {
     "LBFGS": "it evaluates the loss several times a step",
     "SparseAdam": "it takes sparse gradients only",
 }
+FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
+"""Optimizers of which torch has a form in one kernel that can also leave out a step by itself."""
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
@@ -39,12 +41,15 @@ def build_optimizer(node: str | Mapping[str, Any], model: nn.Module) -> Optimize
     """The optimizer that a config node names, over every parameter of ``model`` that is trainable.
 
     Args:
-        node: ``{type: AdamW, lr: 1e-4}`` or ``{type: AdamW, params: {lr: 1e-4}}``.
+        node: ``{type: AdamW, lr: 1e-4}`` or ``{type: AdamW, params: {lr: 1e-4}}``. Beside the arguments of
+            the class it may have ``parameter_groups``, options that differ for parts of the model by name (of
+            two names that fit a parameter the longer one counts), and ``decay_norms_and_biases: false``,
+            which keeps ``weight_decay`` from parameters of one axis.
         model: the network.
 
     Raises:
         PluginError: there is no optimizer of this name.
-        ConfigError: an argument does not fit, or the model has nothing to train.
+        ConfigError: an argument does not fit, the model has no such part, or nothing to train.
     """
     name, arguments = split_node(node)
     part = optimizer_class(name)
@@ -52,14 +57,65 @@ def build_optimizer(node: str | Mapping[str, Any], model: nn.Module) -> Optimize
         raise ConfigError(
             f"Optimizer {part.__name__} does not fit: {UNSUITED[part.__name__]}. Take AdamW or SGD."
         )
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
+    wanted, decay = arguments.pop("parameter_groups", {}), arguments.pop("decay_norms_and_biases", True)
+    for options in (arguments, *wanted.values()):
+        check_arguments(f"Optimizer {part.__name__}", part, options, given=("params",))
+    groups = _groups(model, wanted, decay)
+    if not groups:
         raise ConfigError("The model has no trainable parameters; unfreeze a part of it.")
-    check_arguments(f"Optimizer {part.__name__}", part, arguments, given=("params",))
     try:
-        return part(parameters, **arguments)
+        return part(groups, **_fused_on_cuda(part, model, arguments))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"Optimizer {part.__name__}: {str(error).rstrip('.')}.") from error
+
+
+def _groups(
+    model: nn.Module, wanted: Mapping[str, Mapping[str, Any]], decay_norms_and_biases: bool
+) -> list[dict[str, Any]]:
+    """Parameter groups in the order in which their first parameters come; those asked for have a ``name``."""
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in wanted:
+        if not any(_is_in(name, prefix) for name in names):
+            parts = sorted(
+                {name.rpartition(".")[0] for name in names} | {name.split(".")[0] for name in names}
+            )
+            raise ConfigError(
+                [
+                    Fault(
+                        f"runner.optimizer.parameter_groups.{prefix}",
+                        "is no part of the model that has parameters",
+                        did_you_mean(prefix, parts),
+                    )
+                ]
+            )
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        prefix = max((p for p in wanted if _is_in(name, p)), key=len, default="")
+        decays = decay_norms_and_biases or parameter.ndim > 1
+        group = groups.setdefault((prefix, decays), {"params": []})
+        if prefix:
+            group |= {**wanted[prefix], "name": prefix}
+        if not decays:
+            group |= {"weight_decay": 0.0}
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _is_in(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _fused_on_cuda(part: type[Optimizer], model: nn.Module, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """On CUDA the fused form where torch has one: quicker, and it can leave out a step without making the
+    program wait; ``fused: false`` or ``foreach: true`` in the config choose otherwise."""
+    chosen = dict(arguments)
+    on_cuda = next(model.parameters()).device.type == "cuda"
+    decided = {"fused", "foreach", "differentiable", "capturable"} & set(arguments)
+    if on_cuda and part.__name__ in FUSED and not decided:
+        chosen["fused"] = True
+    return chosen
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:

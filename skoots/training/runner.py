@@ -5,28 +5,32 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from skoots.errors import SkootsError, SnapshotError
+from skoots.errors import SkootsError
 from skoots.models.segmentation_model import SegmentationModel
-from skoots.models.weights import unwrapped
 from skoots.registry import Registry
 from skoots.samples import Batch
 from skoots.snapshots import Saved, SnapshotManager, admit
-from skoots.training.averaging import ExponentialAverage, refresh_statistics
+from skoots.training.averaging import ExponentialAverage, StochasticAverage
+from skoots.training.distributed import Network, Processes
 from skoots.training.epoch_progress import EpochProgress
+from skoots.training.final_averages import refresh, save_averages
+from skoots.training.nonfinite import NonFinite
 from skoots.training.observers import Observer
-from skoots.training.schedules import step_scheduler
-from skoots.training.state import described_state, load_training_state, training_state
+from skoots.training.precision import Precision
+from skoots.training.prefetch import on_device
+from skoots.training.schedules import Interval, step_scheduler
+from skoots.training.state import load_training_state, training_state
+from skoots.training.step import Losses, TrainingStep
 from skoots.training.stopping import Stopped, StopSignals
 
 log = logging.getLogger("skoots")
@@ -45,7 +49,10 @@ class FitResult:
         stopped_by: number of the signal that ended it early, None if it came to its end.
         failed_saves: saves that did not succeed.
         average: what is known of the average of the best epochs: ``count``, ``epochs``, ``value``; None
-            without one."""
+            without one.
+        ended_early: why it ended before its last epoch of its own accord.
+        history: what each epoch measured.
+    """
 
     epochs: int
     best_epoch: int | None
@@ -54,6 +61,8 @@ class FitResult:
     stopped_by: int | None = None
     failed_saves: int = 0
     average: dict[str, Any] | None = None
+    ended_early: str | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def interrupted(self) -> bool:
@@ -74,14 +83,23 @@ class TrainingRunner:
         key_metric: what decides which snapshot is best, e.g. ``test.F1``.
         key_metric_asc: whether larger is better.
         eval_interval: epochs between validations; the last epoch is always validated.
-        scheduler: steps once an epoch, after validation.
+        scheduler: of the learning rate.
+        interval: what the scheduler counts: ``epoch``, after validation, or ``step`` of the optimizer.
+        monitor: the metric that ``ReduceLROnPlateau`` watches; None takes the key metric.
         evaluate: gives the ``test.*`` metrics of a model; None if there is no validation data.
         observers: watch the loop, see ``observers.py``.
         clip_gradient: longest gradient; None leaves it alone.
         accumulate: batches whose gradients are averaged for one step of the optimizer.
+        warmup_steps: steps on the first batch before the first epoch, in which every head counts.
         ema: moving average of the weights, validated in their place; None keeps none.
-        scaler: of the loss, in half precision; None scales nothing.
-        max_nonfinite_steps: steps with a loss that is no number before training stops.
+        swa: mean of the weights of the last epochs; None keeps none.
+        precision: number format of the forward pass.
+        scaler: of the loss; None takes that of the precision.
+        network: how the model is called; None calls it as it is.
+        processes: those that train together.
+        prefetch: whether the next batch is copied to the device ahead of its step.
+        look_every: steps between looks at a device that computes ahead of the program.
+        max_nonfinite_steps: steps in a row whose loss may be no number; one more ends training.
         stop: signals that end the training.
         config: the resolved config, saved in every snapshot.
         facts: plain values that inference needs besides, saved in every snapshot.
@@ -101,12 +119,21 @@ class TrainingRunner:
         key_metric_asc: bool,
         eval_interval: int,
         scheduler: LRScheduler | None = None,
+        interval: Interval = "epoch",
+        monitor: str | None = None,
         evaluate: Evaluate | None = None,
         observers: Sequence[Observer] = (),
         clip_gradient: float | None = None,
         accumulate: int = 1,
+        warmup_steps: int = 0,
         ema: ExponentialAverage | None = None,
+        swa: StochasticAverage | None = None,
+        precision: Precision | None = None,
         scaler: GradScaler | None = None,
+        network: Network | None = None,
+        processes: Processes | None = None,
+        prefetch: bool = True,
+        look_every: int = 50,
         max_nonfinite_steps: int = 10,
         stop: StopSignals | None = None,
         config: Mapping[str, Any] | None = None,
@@ -116,22 +143,33 @@ class TrainingRunner:
         self.model, self.optimizer, self.loader, self.snapshots = model, optimizer, loader, snapshots
         self.device, self.epochs, self.eval_interval = device, epochs, eval_interval
         self.key_metric, self.key_metric_asc = key_metric, key_metric_asc
-        self.scheduler, self.evaluate, self.observers = scheduler, evaluate, list(observers)
-        self.clip_gradient, self.accumulate, self.ema, self.scaler = clip_gradient, accumulate, ema, scaler
-        self.max_nonfinite_steps, self.stop = max_nonfinite_steps, stop or StopSignals()
-        self.config, self.facts, self.provenance = (
-            dict(config or {}),
-            dict(facts or {}),
-            dict(provenance or {}),
+        self.scheduler, self.interval, self.monitor = scheduler, interval, monitor or key_metric
+        self.evaluate, self.observers = evaluate, list(observers)
+        self.accumulate, self.warmup_steps, self.prefetch = accumulate, warmup_steps, prefetch
+        self.ema, self.swa = ema, swa
+        self.processes, self.network = processes or Processes(), network or Network(model)
+        self.learn = TrainingStep(
+            model,
+            optimizer,
+            self.network,
+            clip_gradient=clip_gradient,
+            ema=ema,
+            precision=precision,
+            scaler=scaler,
+            processes=self.processes,
         )
+        self.nonfinite = NonFinite(max_nonfinite_steps, look_every)
+        self.stop = stop or StopSignals()
+        self.config = dict(config or {})
+        self.facts, self.provenance = dict(facts or {}), dict(provenance or {})
         self.epoch = 0
         self.step = 0
         self.progress = EpochProgress()
-        self.nonfinite_steps = 0
         self.best: dict[str, Any] | None = None
         self.pool: list[dict[str, Any]] = []
         self.history: list[dict[str, float]] = []
         self.average: dict[str, Any] | None = None
+        self.ended_early: str | None = None
         self.failed_saves = 0
         self._reserve_memory = True
         self._saved: tuple[int, int] | None = None  # epochs completed and batches in the next one, on disk
@@ -143,9 +181,25 @@ class TrainingRunner:
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
+    def learning_rates(self) -> dict[str, float]:
+        """``lr`` of the first parameter group, and ``lr.NAME`` of those that have a name."""
+        groups = self.optimizer.param_groups
+        named = {f"lr.{group['name']}": float(group["lr"]) for group in groups if group.get("name")}
+        return {"lr": self.learning_rate, **named}
+
+    @property
+    def scaler(self) -> GradScaler | None:
+        """Of the loss, in float16."""
+        return self.learn.scaler
+
+    @property
     def used_model(self) -> SegmentationModel:
         """The one to validate and to segment with: the moving average if there is one."""
         return self.model if self.ema is None else self.ema.model
+
+    def end_early(self, reason: str) -> None:
+        """End the training after the running epoch; for observers."""
+        self.ended_early = reason
 
     # The loop --------------------------------------------------------------------------------------------
 
@@ -163,11 +217,12 @@ class TrainingRunner:
             try:
                 for observer in self.observers:
                     observer.fit_start(self)
-                while self.epoch < self.epochs:
+                self._warm_up()
+                while self.epoch < self.epochs and self.ended_early is None:
                     self._one_epoch(self.epoch + 1)
                 self._finish()
                 self._settle()
-                self.stop.heed()  # it may have come while the last snapshot was written
+                self.heed_signals()  # it may have come while the last snapshot was written
             except Stopped as stop:
                 stopped_by = stop.signum
                 self._save_what_is_not_saved()
@@ -183,18 +238,27 @@ class TrainingRunner:
         if stopped_by is None:
             stopped_by = self.stop.noted
         best = self.best or {"epoch": None, "value": None}
-        last = self.history[-1] if self.history else {}
         return FitResult(
-            self.epoch, best["epoch"], best["value"], last, stopped_by, self.failed_saves, self.average
+            self.epoch,
+            best["epoch"],
+            best["value"],
+            self.history[-1] if self.history else {},
+            stopped_by,
+            self.failed_saves,
+            self.average,
+            self.ended_early,
+            self.history,
         )
 
     def _one_epoch(self, epoch: int) -> None:
-        measured = {"lr": self.learning_rate, **self._train_epoch(epoch)}
-        if self.evaluate is not None and (epoch % self.eval_interval == 0 or epoch == self.epochs):
-            measured |= self.evaluate(self.used_model, epoch)
+        if self.swa is not None:
+            self.swa.begin_epoch(epoch)
+        measured = {**self.learning_rates, **self._train_epoch(epoch)}
+        if self.swa is not None:
+            self.swa.end_epoch(self.model, epoch)
+        measured |= self._validate(epoch)
         self.snapshots.wait_for_copy()
-        if self.scheduler is not None:
-            step_scheduler(self.scheduler, measured.get(self.key_metric))
+        self._step_schedule(measured)
         self._settle()  # only now is it certain which epochs are on disk, so that the best can be told
         is_best = self._judge(epoch, measured.get(self.key_metric))
         self.history.append(measured)
@@ -206,64 +270,81 @@ class TrainingRunner:
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """What is left of one pass over the loader; returns the mean losses as ``train.loss`` and
         ``train.loss.HEAD``."""
+        self.network.begin_epoch(epoch)
         self.model.train()
         self.loader.sampler.set_epoch(epoch, self.progress.samples)  # type: ignore[attr-defined]
         for observer in self.observers:
             observer.epoch_start(self, epoch)
         if self.progress.batches < len(self.loader):  # all are used if it was stopped in validation
-            for batch in self.loader:
+            for batch in on_device(self.loader, self.device, self.prefetch):
                 self._one_batch(batch, epoch)
+        self._look()
         return {
             "train.loss" if name == "loss" else f"train.loss.{name}": value
-            for name, value in self.progress.means().items()
-        } | {"nonfinite_steps": float(self.nonfinite_steps)}
+            for name, value in self.progress.means(self.processes).items()
+        } | {"nonfinite_steps": float(self.nonfinite.total)}
 
     def _one_batch(self, batch: Batch, epoch: int) -> None:
-        before = self.step
-        losses = self._train_step(batch.to(self.device, non_blocking=True), epoch)
-        self.progress.add(len(batch.origins), losses)
-        if losses is not None:
+        begins, ends, size = self.accumulation()
+        if ends:  # the optimizer's state may still be read by a save
+            self.snapshots.wait_for_copy()
+        losses = self.learn(batch, epoch, begins, ends, size)
+        self.progress.add(len(batch.origins) * self.processes.world, losses)
+        self._judge_losses(losses, batch)
+        if ends:
+            self.step += 1
+            if self.scheduler is not None and self.interval == "step":
+                step_scheduler(self.scheduler)
+        if not losses.left_out:
             for observer in self.observers:
-                observer.step_end(self, losses)
-        if self._reserve_memory:
+                observer.step_end(self, losses.named())
+        if self._reserve_memory and self.processes.is_first:
             self._reserve_memory = False
-            self.snapshots.reserve(self.state())
-        if self.step > before and self.snapshots.is_due_after(self.step):
-            self._save(within=True)
-        self.heed()
+            self.snapshots.reserve(self.state(alone=True))
+        self.heed(due=ends and self.snapshots.is_due_after(self.step))
 
-    def heed(self) -> None:
+    def heed(self, due: bool = False) -> None:
         """What is to be looked after between batches, of the validation too: the state is whole there.
+
+        Args:
+            due: whether the state is to be saved.
 
         Raises:
             Stopped: a signal has arrived.
         """
         self._settle(wait=False)
-        if self.progress.batches and self.snapshots.is_due_by_now():
+        due = due or (self.progress.batches > 0 and self.snapshots.is_due_by_now())
+        saving, number = self.processes.largest(int(due and self.processes.is_first), self.stop.asked())
+        if saving:
             self._save(within=True)
-        self.stop.heed()
+        if number:
+            raise Stopped(number)
 
-    def _train_step(self, batch: Batch, epoch: int) -> dict[str, Tensor] | None:
-        """Forward, loss, backward, and an update if enough batches are accumulated; None if loss or gradient
-        was no number: the batch, or the update, is left out."""
-        begins, ends, size = self.accumulation()
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
-        total, parts = self.model.loss(self.model(batch.images), self.model.targets(batch), batch, epoch)
-        if begins:
-            self.optimizer.zero_grad(set_to_none=True)
-        finite = bool(torch.isfinite(total))
-        if finite and total.requires_grad:
-            loss = total / size
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        if not finite:
-            _restore(self.model, buffers)
-        if ends and (finite or size > 1) and not self._update():
-            finite = False
-            _restore(self.model, buffers)
-        if not finite:
-            self._count_nonfinite(parts, batch)
-            return None
-        return {"loss": total.detach(), **{name: value.detach() for name, value in parts.items()}}
+    def heed_signals(self) -> None:
+        """Where nothing is to be saved.
+
+        Raises:
+            Stopped: a signal has arrived.
+        """
+        (number,) = self.processes.largest(self.stop.asked())
+        if number:
+            raise Stopped(number)
+
+    def _warm_up(self) -> None:
+        """Learn the first batch of the first epoch by heart, as the training protocol of SKOOTS does."""
+        if not self.warmup_steps or self.step or self.progress.batches or self.epoch:
+            return
+        self.network.begin_epoch(0)
+        self.model.train()
+        self.loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
+        batch = next(iter(on_device(self.loader, self.device, ahead=False)))
+        for done in range(1, self.warmup_steps + 1):
+            losses = self.learn(batch, epoch=0)
+            self._judge_losses(losses, batch)
+            for observer in self.observers:
+                observer.warmup_step(self, done, losses.named())
+            self.heed_signals()
+        self._look()
 
     def accumulation(self) -> tuple[bool, bool, int]:
         """Whether the batch begins and ends a group for one update, and how many batches the group has: an
@@ -273,42 +354,59 @@ class TrainingRunner:
         place = done % self.accumulate
         return place == 0, place + 1 == size, size
 
-    def _update(self) -> bool:
-        """One step of the optimizer, unless the gradient is no number."""
-        longest = math.inf if self.clip_gradient is None else self.clip_gradient
-        self.snapshots.wait_for_copy()
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
-        finite = bool(torch.isfinite(nn.utils.clip_grad_norm_(self.model.parameters(), longest)))
-        if self.scaler is not None:  # leaves out a step that is not finite, and lowers the scale
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        elif finite:
-            self.optimizer.step()
-        if not finite:
-            return False
-        self.step += 1
-        if self.ema is not None:
-            self.ema.update(self.model)
-        return True
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """The ``test.*`` metrics if the epoch is one of those validated, and ``swa.*`` if they are asked
+        for."""
+        if self.evaluate is None or not (epoch % self.eval_interval == 0 or epoch == self.epochs):
+            return {}
+        self.network.share_buffers()
+        measured = self.evaluate(self.used_model, epoch)
+        if self.swa is not None and self.swa.evaluate and self.swa.count:
+            refresh(self, self.swa.model)
+            scores = self.evaluate(self.swa.model, epoch)
+            measured |= {name.replace("test.", "swa.", 1): value for name, value in scores.items()}
+        return measured
 
-    def _count_nonfinite(self, parts: Mapping[str, Tensor], batch: Batch) -> None:
-        self.nonfinite_steps += 1
-        heads = [name for name, value in parts.items() if not bool(torch.isfinite(value))] or [
-            "the weighted sum, or its gradient,"
-        ]
-        log.warning(
-            "The loss of %s is not finite; step left out. Samples: %s",
-            ", ".join(heads),
-            "; ".join(batch.origins),
+    def _step_schedule(self, measured: Mapping[str, float]) -> None:
+        if self.swa is not None and self.swa.scheduler is not None:
+            step_scheduler(self.swa.scheduler)
+        elif self.scheduler is not None and self.interval == "epoch":
+            step_scheduler(self.scheduler, measured.get(self.monitor))
+
+    # Losses that are no number ---------------------------------------------------------------------------
+
+    def _judge_losses(self, losses: Losses, batch: Batch) -> None:
+        self.nonfinite.add(losses, batch, self.learn.ahead)
+        self._end_if_hopeless()
+
+    def _look(self) -> None:
+        self.nonfinite.look()
+        self._end_if_hopeless()
+
+    def _end_if_hopeless(self) -> None:
+        if not self.nonfinite.too_many:
+            return
+        heads = ", ".join(self.nonfinite.heads)
+        kept = self._post_mortem()
+        raise SkootsError(
+            f"Training stopped: {self.nonfinite.in_a_row} steps in a row had a loss that is no number, last "
+            f"in head {heads}. Try a lower learning rate (runner.optimizer.params.lr) or "
+            f"runner.clip_gradient: 1.0. {kept}"
+            f"The snapshots of earlier epochs are in {self.snapshots.folder}."
         )
-        if self.nonfinite_steps > self.max_nonfinite_steps:
-            raise SkootsError(
-                f"Training stopped: {self.nonfinite_steps} steps had a loss that is no number, last in head "
-                f"{', '.join(heads)}. Try a lower learning rate (runner.optimizer.params.lr) or "
-                f"runner.clip_gradient: 1.0; "
-                f"the snapshots of earlier epochs are in {self.snapshots.folder}."
-            )
+
+    def _post_mortem(self) -> str:
+        """Save the state, and the batch whose loss was no number if it is at hand."""
+        if not self.processes.is_first:
+            return ""
+        state = {key: value for key, value in self.state(alone=True).items() if key != "sampler"}
+        batch = self.nonfinite.worst
+        if batch is not None:
+            state["batch"] = {**batch.tensors(), "origins": list(batch.origins)}
+        saved = self.snapshots.save_average(state, "post-mortem")
+        if saved.error is not None:
+            return f"{saved.error} "
+        return f"{saved.files[0]} holds the state, and the batch: look at them. "
 
     # Best and average ------------------------------------------------------------------------------------
 
@@ -332,57 +430,23 @@ class TrainingRunner:
         return bool(self.history) and self._judge(self.epoch, self.history[-1].get(self.key_metric))
 
     def _finish(self) -> None:
-        """After the last epoch: a last save that failed is tried once more, and the average is made."""
+        """After the last epoch: a last save that failed is tried once more, and the averages are made."""
         self._settle()
-        if self._saved != (self.epoch, 0) and self.failed_saves:
+        failed = self._saved != (self.epoch, 0) and self.failed_saves > 0
+        if self.processes.share(failed):
             self._save(self._is_best_still())
             self._settle()
-        if self.pool:
-            try:
-                self._save_average()
-            except SnapshotError as error:
-                self.failed_saves += 1
-                log.error("The average of the best epochs was not made: %s", error)
-
-    def _save_average(self) -> None:
-        """``snapshot-average.pt``: its statistics measured, validated like any epoch; the model stays as it
-        was."""
-        weights, members = self.snapshots.average(self.pool)
-        model = unwrapped(self.model)
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        try:
-            model.load_state_dict(weights)
-            self.loader.sampler.set_epoch(self.epoch + 1)  # type: ignore[attr-defined]
-            refreshed = refresh_statistics(self.model, self._until_stopped(), self.device)
-            measured = {} if self.evaluate is None else self.evaluate(self.model, self.epoch)
-            self.average = {
-                "count": len(members),
-                "epochs": [member["epoch"] for member in members],
-                "value": measured.get(self.key_metric),
-                "statistics": refreshed,
-            }
-            state = {
-                **described_state(self, measured),
-                "net": model.state_dict(),
-                "averaging": self.average,
-            }
-            self._announce(self.snapshots.save_average(state))
-        finally:
-            model.load_state_dict(before)
-        epochs, value = ", ".join(map(str, self.average["epochs"])), self.average["value"]
-        scored = "" if value is None else f": {self.key_metric} {value:.4g}"
-        log.info("The average of epochs %s%s.", epochs, scored)
-
-    def _until_stopped(self) -> Iterator[Batch]:
-        for batch in self.loader:
-            self.stop.heed()
-            yield batch
+        save_averages(self)
 
     # Snapshots -------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Any]:
-        """All that is needed to go on, under the keys of a snapshot."""
-        return training_state(self)
+    def state(self, alone: bool = False) -> dict[str, Any]:
+        """All that is needed to go on, under the keys of a snapshot.
+
+        Args:
+            alone: whether this process asks by itself, without the others that train with it.
+        """
+        return training_state(self, alone)
 
     def load_state(self, state: Mapping[str, Any], load_scheduler: bool = True) -> None:
         """Go on from a snapshot.
@@ -400,8 +464,11 @@ class TrainingRunner:
     def _save(self, is_best: bool = False, within: bool = False) -> None:
         """Begin to save; what became of the save before is taken note of first."""
         self._settle()
-        last = self.epoch == self.epochs
-        self.snapshots.begin(self.state(), self.epoch, is_best, last, within)
+        self._look()
+        last = self.epoch == self.epochs or self.ended_early is not None
+        state = self.state()
+        if self.processes.is_first:
+            self.snapshots.begin(state, self.epoch, is_best, last, within)
 
     def _settle(self, wait: bool = True) -> None:
         """Take note of what became of the save that was begun last."""
@@ -422,15 +489,9 @@ class TrainingRunner:
 
     def _save_what_is_not_saved(self) -> None:
         self._settle()
-        if self._saved != (self.epoch, self.progress.batches):
+        if self.processes.share(self._saved != (self.epoch, self.progress.batches)):
             within = self.progress.batches > 0 or self.epoch == 0
             self._save(not within and self._is_best_still(), within)
-
-
-def _restore(model: nn.Module, buffers: Sequence[Tensor]) -> None:
-    """Batch norms have taken in what made a loss infinite, and would never forget a NaN."""
-    for buffer, before in zip(model.buffers(), buffers):
-        buffer.copy_(before)
 
 
 RUNNERS: Registry[TrainingRunner] = Registry("runner", TrainingRunner)

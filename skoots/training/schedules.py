@@ -1,5 +1,5 @@
 """Learning-rate schedules: any scheduler of ``torch.optim`` by name, nested as deep as you like, stepped once
-an epoch.
+an epoch, or once a step of the optimizer.
 
 Torch's own ``SequentialLR`` and ``ChainedScheduler`` let their parts take turns on the one optimizer, and
 lose count when they are nested or hold ``ReduceLROnPlateau``. Here each part drives a stand-in of the
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from skoots.training.optimizers import check_arguments, class_by_name
 
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Node = str | Mapping[str, Any]
+Interval = Literal["epoch", "step"]
 
 
 class LRListScheduler(LRScheduler):
@@ -276,12 +277,20 @@ def scheduler_class(name: str) -> type[LRScheduler]:
     return class_by_name("scheduler", name, {**known, **_OWN}, endings=("", "lr", "scheduler"))
 
 
+def timing_of(node: Node) -> tuple[Interval, str | None]:
+    """What a schedule counts and which metric it watches: the keys ``interval`` and ``monitor`` of its
+    node."""
+    given = {} if isinstance(node, str) else node
+    return given.get("interval", "epoch"), given.get("monitor")
+
+
 def build_scheduler(node: Node, optimizer: Optimizer, key_metric_asc: bool = False) -> LRScheduler:
     """The scheduler that a config node names, with the schedulers nested in it.
 
     Args:
         node: ``{type: StepLR, step_size: 100}`` or ``{type: StepLR, params: {step_size: 100}}``; where an
-            argument is a scheduler (or a list of them), a node again.
+            argument is a scheduler (or a list of them), a node again. ``interval`` and ``monitor`` beside
+            them are for whoever steps it, see ``timing_of``.
         optimizer: its learning rates are set.
         key_metric_asc: whether larger is better for the metric that :func:`step_scheduler` is given; the
             ``mode`` of a ``ReduceLROnPlateau`` that has none.
@@ -295,6 +304,8 @@ def build_scheduler(node: Node, optimizer: Optimizer, key_metric_asc: bool = Fal
             f"A scheduler needs a type, e.g. type: StepLR; this one has only {', '.join(node) or 'nothing'}."
         )
     name, arguments = split_node(node)
+    for key in ("interval", "monitor"):
+        arguments.pop(key, None)
     part = scheduler_class(name)
     check_arguments(f"Scheduler {part.__name__}", part, arguments, given=("optimizer",))
     if issubclass(part, ReduceLROnPlateau):

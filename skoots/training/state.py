@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skoots.errors import SnapshotError
 from skoots.models.weights import load_weights, misfit, unwrapped
+from skoots.training.distributed import Processes
 from skoots.training.epoch_progress import EpochProgress
 from skoots.training.optimizers import load_optimizer_state, optimizer_state
 from skoots.training.random_state import random_state, set_random_state
@@ -32,19 +33,22 @@ def described_state(runner: TrainingRunner, measured: Mapping[str, float]) -> di
     }
 
 
-def training_state(runner: TrainingRunner) -> dict[str, Any]:
+def training_state(runner: TrainingRunner, alone: bool = False) -> dict[str, Any]:
     """See :meth:`TrainingRunner.state`."""
+    processes = Processes() if alone else runner.processes
     state = {
         **described_state(runner, runner.history[-1] if runner.history else {}),
         "net": unwrapped(runner.model).state_dict(),
         "optimizer_state_dict": optimizer_state(runner.optimizer),
-        "rng": random_state(),
         "sampler": {"plan": _plan(runner), **runner.progress.plain()},
         "best": runner.best,
         "averaging": {"pool": runner.pool},
         "history": runner.history,
-        "nonfinite_steps": runner.nonfinite_steps,
+        "nonfinite_steps": runner.nonfinite.total,
     }
+    state["rng"], *others = processes.gather(random_state())
+    if others:
+        state["rng_of_others"] = others
     remembered = {type(observer).__name__: observer.state() for observer in runner.observers}
     if any(remembered.values()):
         state["observers"] = {name: value for name, value in remembered.items() if value}
@@ -55,10 +59,14 @@ def training_state(runner: TrainingRunner) -> dict[str, Any]:
     if runner.ema is not None:
         state["ema_net"] = runner.ema.model.state_dict()
         state["averaging"]["ema_steps"] = runner.ema.steps
+    if runner.swa is not None:
+        state["averaging"]["swa"] = runner.swa.state()
     if runner.progress.batches < len(runner.loader) and not runner.accumulation()[0]:
+        # Each process has the gradient of its part; the exchange averages them, and so can go on from the
+        # mean.
         state["gradients"] = {
-            name: parameter.grad
-            for name, parameter in unwrapped(runner.model).named_parameters()
+            name: processes.mean(parameter.grad)
+            for name, parameter in runner.model.named_parameters()
             if parameter.grad is not None
         }
     return state
@@ -75,15 +83,19 @@ def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_s
     runner.pool = list(state.get("averaging", {}).get("pool", []))
     if runner.best is not None and runner.best["metric"] != runner.key_metric:
         runner.best, runner.pool = None, []  # values of two metrics cannot be compared
-    runner.nonfinite_steps = state.get("nonfinite_steps", 0)
+    runner.nonfinite.total = state.get("nonfinite_steps", 0)
     if runner.scaler is not None and "scaler_state_dict" in state:
         runner.scaler.load_state_dict(state["scaler_state_dict"])
     _load_optimizer(runner, state, load_scheduler)
+    if runner.swa is not None and "swa" in state.get("averaging", {}):
+        runner.swa.load_state(state["averaging"]["swa"])
     _load_progress(runner, state)
     for observer in runner.observers:
         if type(observer).__name__ in state.get("observers", {}):
             observer.load_state(state["observers"][type(observer).__name__])
-    set_random_state(state.get("rng", {}))
+    generators = [state.get("rng", {}), *state.get("rng_of_others", [])]
+    if runner.processes.rank < len(generators):
+        set_random_state(generators[runner.processes.rank])
 
 
 def _load_weights(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
@@ -115,7 +127,9 @@ def _load_optimizer(runner: TrainingRunner, state: Mapping[str, Any], load_sched
         if take_up:
             load_scheduler_state(runner.scheduler, state["torch_scheduler_state_dict"])
         else:
-            replay(runner.scheduler, runner.epoch, [epoch.get(runner.key_metric) for epoch in runner.history])
+            steps = runner.step if runner.interval == "step" else runner.epoch
+            metrics = [epoch.get(runner.monitor) for epoch in runner.history]
+            replay(runner.scheduler, steps, [] if runner.interval == "step" else metrics)
 
 
 def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
@@ -132,7 +146,7 @@ def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
         return
     runner.progress = EpochProgress.of(sampler, runner.device)
     gradients = state.get("gradients", {})
-    for name, parameter in unwrapped(runner.model).named_parameters():
+    for name, parameter in runner.model.named_parameters():
         if name in gradients:
             parameter.grad = gradients[name].to(parameter)
 
@@ -140,4 +154,5 @@ def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
 def _plan(runner: TrainingRunner) -> list[int]:
     """What the position in an epoch refers to: its samples, its batches, and how many of these make a
     step."""
-    return [len(runner.loader.sampler), len(runner.loader), runner.accumulate]  # type: ignore[arg-type]
+    samples = runner.loader.sampler.length  # type: ignore[attr-defined]  # of all processes
+    return [samples, len(runner.loader), runner.accumulate]

@@ -27,23 +27,25 @@ class Stopped(Exception):  # noqa: N818 - no error
 
 
 class StopSignals:
-    """Takes note of signals; the loops ask for them with ``heed`` after every step.
+    """Takes note of signals; the loops ask for them after every step.
 
     The second signal ends the process at once: what was saved before is whole, whatever is being written.
 
     Args:
-        agree: given the signal that this process has noted, or None, returns the one that all processes of
-            the training heed; several processes must stop at the same step."""
+        sent: asked each time for a signal that came another way, e.g. from the process that started this
+            one; None if there is none.
+        listens: whether signals to this process count.
+    """
 
-    def __init__(self, agree: Callable[[int | None], int | None] = lambda noted: noted) -> None:
+    def __init__(self, sent: Callable[[], int | None] = lambda: None, listens: bool = True) -> None:
         self.noted: int | None = None
-        self.agree = agree
+        self._sent, self._listens = sent, listens
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take note of signals, instead of what they do otherwise. Only a main thread can."""
         self.noted = None
-        if threading.current_thread() is not threading.main_thread():
+        if not self._listens or threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
@@ -53,15 +55,9 @@ class StopSignals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def heed(self) -> None:
-        """To be called where the state is whole.
-
-        Raises:
-            Stopped: a signal has arrived.
-        """
-        noted = self.agree(self.noted)
-        if noted is not None:
-            raise Stopped(noted)
+    def asked(self) -> int:
+        """The number of the signal that has arrived, 0 if none has."""
+        return self.noted or self._sent() or 0
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.noted is not None:

@@ -13,7 +13,7 @@ import torch
 from skoots.api import check, evaluate, evaluate_snapshot, train
 from skoots.api.prepare import prepare, training_crops
 from skoots.config import load_config
-from skoots.data.dataset import CoveringDataset
+from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.loaders import covering_loader, train_loader
 from skoots.snapshots import read_snapshot
 from skoots.volumes import open_volume, write_volume
@@ -119,7 +119,7 @@ def test_an_epoch_is_a_number_of_samples_and_goes_on_in_its_middle(
     ]
     config = make_config(
         data={"train": sources, "samples_per_epoch": 8, "sampling": {"boundaries": 0.3}},
-        runner={"snapshots": {"save_steps": 3}},
+        runner={"snapshots": {"save_steps": 1}},
     )
     prepared = prepare(load_config(config))
     names = [
@@ -129,20 +129,18 @@ def test_an_epoch_is_a_number_of_samples_and_goes_on_in_its_middle(
     whole = train(config, runs=tmp_path / "whole", progress=False)
     assert read_snapshot(whole.latest_snapshot)["step"] == 8
 
-    from skoots.training.runner import TrainingRunner
+    read, calls = CropDataset.__getitem__, []
 
-    steps, step = [], TrainingRunner.heed
-
-    def stop_in_the_middle(self: TrainingRunner) -> None:
-        steps.append(self.step)
-        if self.step == 6 and len(steps) < 100:
-            steps.extend([0] * 100)
+    def stop_once(self: CropDataset, key: tuple[int, int]) -> Any:
+        calls.append(key)
+        if len(calls) == 14:  # in the third step of the second epoch
             raise KeyboardInterrupt
-        step(self)
+        return read(self, key)
 
-    monkeypatch.setattr(TrainingRunner, "heed", stop_in_the_middle)
+    monkeypatch.setattr(CropDataset, "__getitem__", stop_once)
     cut = train(config, runs=tmp_path / "cut", progress=False)
     assert cut.interrupted
+    assert read_snapshot(cut.latest_snapshot)["sampler"]["batches"] > 0
     resumed = train(config, runs=tmp_path / "cut", progress=False, resume=True)
     assert not resumed.interrupted
     net, again = (read_snapshot(o.latest_snapshot)["net"] for o in (whole, resumed))

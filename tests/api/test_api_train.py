@@ -220,8 +220,8 @@ def test_nothing_left_to_do_is_said(trained: TrainingOutcome, make_config: Make,
     }
     with pytest.raises(
         ConfigError,
-        match=rf"train_settings\.epochs: is 2 and .*pt is at epoch {trained.best_epoch}: nothing is left to do\. "
-        "Raise it",
+        match=rf"train_settings\.epochs: is 2 and .*pt is at epoch {trained.best_epoch}: nothing is left to "
+        r"do\. Raise it",
     ):
         train(config, runs=tmp_path, progress=False)
     with pytest.raises(SnapshotError, match="does not fit the model of this config"):

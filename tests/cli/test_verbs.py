@@ -527,6 +527,7 @@ VERBS = [
     "skeletonize",
     "check",
     "list",
+    "import-config",
     "demo",
 ]
 
@@ -535,7 +536,7 @@ def called(words: Sequence[str]) -> str:
     """The function of the api that a command calls."""
     if words[0] == "evaluate" and "--snapshot" in words:
         return "evaluate_snapshot"
-    return "compare" if "--against" in words else words[0]
+    return "compare" if "--against" in words else words[0].replace("-", "_")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -197,3 +197,28 @@ def test_published_names_and_arguments():
         CRITERIA.build({"type": "SoftDiceClDice", "params": {"iter": 3, "alpha": 0.5, "smooth": 1.0}}).alpha
         == 0.5
     )
+
+
+@pytest.mark.parametrize("criterion", [Tversky(0.25, 0.75), Dice()], ids=["tversky", "dice"])
+@pytest.mark.parametrize("masked", [False, True])
+class TestOverlapGradient:
+    def test_against_finite_differences_and_the_plain_formula(self, criterion, masked):
+        torch.manual_seed(0)
+        output, target = torch.rand(2, 1, 5, 6), (torch.rand(2, 1, 5, 6) > 0.5).float()
+        valid = torch.rand(2, 1, 5, 6) > 0.3 if masked else None
+        gradients = []
+        for learnt_target in (False, True):  # with a target that learns, autograd does all of it
+            varied, other = output.clone().requires_grad_(), target.clone().requires_grad_(learnt_target)
+            criterion(varied, other, valid).backward()
+            gradients.append(varied.grad)
+        assert torch.allclose(*gradients, atol=1e-8) and gradients[0].any()
+        step = torch.zeros_like(output)
+        step.view(-1)[7] = 1e-2
+        slope = (criterion(output + step, target, valid) - criterion(output - step, target, valid)) / 2e-2
+        assert slope.item() == pytest.approx(gradients[0].view(-1)[7].item(), abs=2e-5)
+
+    def test_nan_stays_visible(self, criterion, masked):
+        output, target = torch.full((1, 1, 4, 4), 0.5), torch.ones(1, 1, 4, 4)
+        output[0, 0, 1, 1] = float("nan")
+        valid = torch.ones(1, 1, 4, 4, dtype=torch.bool) if masked else None
+        assert criterion(output, target, valid).isnan()

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -14,6 +15,7 @@ from skoots.geometry import relative_spacing
 from skoots.instances import decode, follow_vectors, label_components
 from skoots.metrics import contingency, match
 from skoots.skeletons import nearest_offsets, skeleton_mask, skeletonize, touching_skeletons
+from skoots.skeletons.mask import _neighbourhood_max
 from skoots.synthetic import make_volume
 
 
@@ -213,3 +215,14 @@ def test_where_skeletons_touch_the_pairs_are_counted_and_merge():
     mask = mask_of(labels, offset, (labels > 0).astype(np.float32), (1, 1))
     merged = follow_vectors(offset, labels > 0, label_components(mask), (1, 1))
     assert len(np.unique(merged[labels > 0])) == 2
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6, 7), (1, 1, 4, 1), (2, 6, 5), (1, 1, 9)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_the_largest_neighbour_is_that_of_torchs_pooling(shape, dtype):
+    values = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8).round(decimals=1)
+    values = values > 0.6 if dtype == torch.bool else values
+    pool = F.max_pool3d if len(shape) == 4 else F.max_pool2d
+    before = values.clone()
+    assert torch.equal(_neighbourhood_max(values), pool(values.float(), 3, 1, 1).to(dtype))
+    assert torch.equal(values, before)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from skoots.errors import SnapshotError
-from skoots.snapshots import read_weights, write_snapshot
+from skoots.snapshots import read_config, read_weights, write_snapshot
 
 W, E = {"w": torch.zeros(3)}, {"w": torch.ones(3)}
 EPOCH = {"epoch": 3, "acc": 0.5}
@@ -79,6 +79,17 @@ def test_files_of_the_original_with_their_config(tmp_path: Path) -> None:
         torch.load(path, weights_only=True)
     weights, owner = read_weights(path)
     assert owner == "original SKOOTS" and weights["w"].tolist() == [1] * 3
+
+
+def test_the_config_of_the_original(tmp_path: Path) -> None:
+    config = CfgNode(TRAIN=CfgNode(LR=1e-3, PAIR=(1, 2)), NOTE="cyacs.config\nCfgNode\n")
+    path = tmp_path / "model.trch"
+    torch.save({"cfg": config, "model_state_dict": E}, path, pickle_module=Pickled, pickle_protocol=2)
+    assert read_config(path) == {"TRAIN": {"LR": 1e-3, "PAIR": (1, 2)}, "NOTE": "cyacs.config\nCfgNode\n"}
+    for content in (E, [1], {"cfg": 3}):
+        torch.save(content, path)
+        with pytest.raises(SnapshotError, match="holds no config under the key cfg"):
+            read_config(path)
 
 
 class Bomb:

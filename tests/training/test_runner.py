@@ -228,7 +228,7 @@ def test_the_gradient_is_clipped(make_runner: Make) -> None:
     def length_of_one_step(clip: float | None) -> float:
         runner = make_runner(optimizer={"type": "SGD", "lr": 1.0}, clip_gradient=clip)
         before = [p.detach().clone() for p in runner.model.parameters()]
-        runner._train_step(next(iter(runner.loader)), 1)
+        runner.learn(next(iter(runner.loader)), 1)
         moved = [p.detach() - b for p, b in zip(runner.model.parameters(), before)]
         return math.sqrt(sum(float(change.square().sum()) for change in moved))
 
@@ -474,25 +474,25 @@ def test_a_step_without_a_finite_loss_is_left_out(
     first, second = list(runner.loader)
     before, rate = copy_of(runner.model), runner.learning_rate
     with caplog.at_level(logging.WARNING, "skoots"):
-        assert runner._train_step(first, 1) is None
-    assert same(before, runner.model.state_dict())
-    assert (runner.step, runner.nonfinite_steps, runner.learning_rate) == (0, 1, rate)
+        runner._one_batch(first, 1)
+    assert same(before, runner.model.state_dict()) and not runner.optimizer.state
+    assert (runner.step, runner.nonfinite.total, runner.learning_rate) == (1, 1, rate)
     (record,) = caplog.records
     message = record.getMessage()
     assert "semantic" in message and "vector" not in message and "skeleton" not in message
     assert all(origin in message for origin in first.origins)
     assert "epoch 1, sample" in first.origins[0] and not any(origin in message for origin in second.origins)
-    assert runner._train_step(second, 1) is not None
+    runner._one_batch(second, 1)
     assert not same(before, runner.model.state_dict())
 
 
 def test_running_statistics_survive_a_batch_that_is_no_number(make_runner: Make, copy_of: Make) -> None:
     runner = make_runner()
     batch: Batch = next(iter(runner.loader))
-    runner._train_step(batch, 1)
+    runner.learn(batch, 1)
     before = copy_of(runner.model)
     batch.images[0, 0, 3, 3] = math.nan
-    assert runner._train_step(batch, 1) is None
+    assert runner.learn(batch, 1).left_out
     assert same(before, runner.model.state_dict())
 
 
@@ -503,12 +503,12 @@ def test_left_out_steps_are_counted_and_do_not_enter_the_means(make_runner: Make
     result = runner.fit()
     assert [epoch["nonfinite_steps"] for epoch in runner.history] == [1, 3, 3]
     assert [math.isfinite(epoch["train.loss"]) for epoch in runner.history] == [True, False, True]
-    assert [moment[1] for moment in diary.moments if moment[0] == "step_end"] == [1, 2, 3]
+    assert [moment[1] for moment in diary.moments if moment[0] == "step_end"] == [1, 5, 6]
     assert not result.interrupted and result.epochs == 3
     assert rows(runner.snapshots.folder)[1]["train.loss"] == "nan"
     again = make_runner()
     again.load_state(read_newest(runner.snapshots.folder)[0])
-    assert again.nonfinite_steps == 3
+    assert again.nonfinite.total == 3
 
 
 def test_an_epoch_without_any_step_has_its_line(make_runner: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -522,21 +522,31 @@ def test_an_epoch_without_any_step_has_its_line(make_runner: Make, caplog: pytes
 def test_too_many_such_steps_stop_training(make_runner: Make) -> None:
     diary = Diary()
     runner = make_runner(epochs=9, max_nonfinite_steps=2, observers=[diary])
-    Poison(runner.model, "skeleton", set(range(3, 99)))
+    Poison(runner.model, "skeleton", {1, *range(4, 99)})
     with pytest.raises(SkootsError) as error:
         runner.fit()
     sentence = str(error.value)
-    assert "3 steps had a loss that is no number, last in head skeleton" in sentence
+    assert "3 steps in a row had a loss that is no number, last in head skeleton" in sentence
     assert "runner.optimizer.params.lr" in sentence and "runner.clip_gradient" in sentence
     assert str(runner.snapshots.folder) in sentence
     assert diary.moments[-1] == ("fit_end",)
     assert read_newest(runner.snapshots.folder)[0]["epoch"] == 2
+    kept = read_snapshot(runner.snapshots.folder / "snapshot-post-mortem.pt")
+    assert "snapshot-post-mortem.pt" in sentence and same(kept["net"], runner.model.state_dict())
+    assert kept["batch"]["images"].shape[0] == 2 and "epoch 3, sample" in kept["batch"]["origins"][0]
+    assert {"optimizer_state_dict", "history", "rng"} <= set(kept)
+
+
+def test_only_steps_in_a_row_are_too_many(make_runner: Make) -> None:
+    runner = make_runner(epochs=5, max_nonfinite_steps=2)
+    Poison(runner.model, "skeleton", {1, 2, 4, 5, 7, 8, 10})
+    assert runner.fit().epochs == 5 and runner.nonfinite.total == 7
 
 
 def test_none_is_allowed_if_so_wanted(make_runner: Make) -> None:
     runner = make_runner(max_nonfinite_steps=0)
     Poison(runner.model, "vector", {1})
-    with pytest.raises(SkootsError, match="Training stopped: 1 steps"):
+    with pytest.raises(SkootsError, match="Training stopped: 1 steps in a row"):
         runner.fit()
 
 

@@ -1,4 +1,4 @@
-"""Signals as requests, and what several processes agree on."""
+"""Signals as requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from skoots.training.stopping import SIGNALS, Stopped, StopSignals
+from skoots.training.stopping import SIGNALS, StopSignals
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda n: signal.Signals(n).name)
@@ -16,22 +16,25 @@ def test_a_signal_is_noted_and_heeded_where_it_is_asked_for(number: int) -> None
     before = {n: signal.getsignal(n) for n in SIGNALS}
     stop = StopSignals()
     with stop.listening():
-        stop.heed()
+        assert stop.asked() == 0
         os.kill(os.getpid(), number)
-        with pytest.raises(Stopped) as caught:
-            for _ in range(10**6):  # Python runs the handler soon, not at once
-                stop.heed()
-    assert caught.value.signum == number
+        for _ in range(10**6):  # Python runs the handler soon, not at once
+            if stop.asked():
+                break
+    assert stop.asked() == stop.noted == number
     assert {n: signal.getsignal(n) for n in SIGNALS} == before
 
 
-def test_what_processes_agree_on_counts() -> None:
-    noted = []
-    stop = StopSignals(agree=lambda own: noted.append(own) or 15)
-    with pytest.raises(Stopped, match="SIGTERM"):
-        stop.heed()
-    assert noted == [None]
-    StopSignals(agree=lambda own: None).heed()
+def test_a_signal_that_came_another_way_counts() -> None:
+    sent: list[int | None] = [None, 15]
+    stop = StopSignals(sent=lambda: sent.pop(0))
+    assert (stop.asked(), stop.asked()) == (0, 15)
+
+
+def test_one_that_does_not_listen_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals(listens=False).listening():
+        assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_other_threads_leave_signals_alone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.models.criteria.base import CRITERIA, Criterion, of_whole_batch
 from skoots.models.criteria.tversky import Dice, counted
 from skoots.ranges import Count, NotNegative, Share
 
@@ -56,8 +56,11 @@ class SoftClDice(Criterion):
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         output, target = counted(output, target, valid)
         line, true_line = soft_skeleton(output, self.iterations), soft_skeleton(target, self.iterations)
-        precision = ((line * target).sum() + self.smooth) / (line.sum() + self.smooth)
-        sensitivity = ((true_line * output).sum() + self.smooth) / (true_line.sum() + self.smooth)
+        hit, length, true_hit, true_length = of_whole_batch(
+            (line * target).sum(), line.sum(), (true_line * output).sum(), true_line.sum()
+        )
+        precision = (hit + self.smooth) / (length + self.smooth)
+        sensitivity = (true_hit + self.smooth) / (true_length + self.smooth)
         return 1 - 2 * precision * sensitivity / (precision + sensitivity)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.models.criteria.base import CRITERIA, Criterion, of_whole_batch
+from skoots.samples import as_numbers
 
 EPSILON = 1e-6  # probabilities nearer to 0 or 1 count as this near, so that the logarithm stays finite
 
@@ -27,15 +28,22 @@ class BCE(Criterion):
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         output, target = output.float(), target.float()
-        counts = torch.ones_like(target) if valid is None else valid.to(target).expand_as(target)
-        if self.positive_weight == "balanced":
-            positive = (target * counts).sum()
-            factor = ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, 100)
-        else:
-            factor = target.new_tensor(float(self.positive_weight))
-        weight = counts * (1 + (factor - 1) * target)
+        counts = (
+            torch.ones_like(target) if valid is None else as_numbers(valid, target.dtype).expand_as(target)
+        )
+        weight = counts
+        if self.positive_weight != 1:
+            weight = counts * (1 + (self._factor(target, counts) - 1) * target)
         # torch's own function refuses a NaN (on CUDA it kills the process) and autocast; the loss must report
         # it instead.
         output = output.clamp(EPSILON, 1 - EPSILON)
-        loss = -(target * output.log() + (1 - target) * (1 - output).log())
-        return (loss * weight).sum() / weight.sum().clamp(min=1)
+        likelihood = torch.lerp((1 - output).log(), output.log(), target)
+        likelihoods, weights = of_whole_batch((likelihood * weight).sum(), weight.sum())
+        return -likelihoods / weights.clamp(min=1)
+
+    def _factor(self, target: Tensor, counts: Tensor) -> Tensor | float:
+        """What the voxels whose target is 1 are multiplied by."""
+        if self.positive_weight != "balanced":
+            return float(self.positive_weight)
+        positive, counted = of_whole_batch((target * counts).sum(), counts.sum())
+        return ((counted - positive) / positive.clamp(min=1)).clamp(1, 100)

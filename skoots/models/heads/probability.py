@@ -48,7 +48,7 @@ class ProbabilityHead(Head, ABC):
         self.receptive_field = (kernel // 2,) * spatial_dims
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {self.map_name: self.conv(features).sigmoid()}
+        return {self.map_name: self.conv(features).float().sigmoid()}
 
     def loss(
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int

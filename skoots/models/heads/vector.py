@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skoots.geometry import to_voxels
-from skoots.models.criteria.base import Criterion
+from skoots.models.criteria.base import Criterion, of_whole_batch
 from skoots.models.criteria.tversky import Tversky
 from skoots.models.heads.base import HEADS, Head
 from skoots.models.layers import make_conv
@@ -19,7 +19,7 @@ from skoots.models.targets.base import TargetGenerator
 from skoots.models.targets.offset import OffsetTarget
 from skoots.ranges import Count, Length, NotNegative, Number
 from skoots.samples import Batch
-from skoots.skeletons.embedding import offset_to_prob
+from skoots.skeletons.embedding import offset_to_prob, per_axis
 
 
 @HEADS.register
@@ -93,25 +93,19 @@ class VectorHead(Head):
         return tuple(s * factor for s in self.initial_sigma)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {"vector": self.conv(features).tanh()}
+        return {"vector": self.conv(features).float().tanh()}  # a short mantissa would show in long vectors
 
     def loss(
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
     ) -> Tensor:
         vector, offset, foreground = outputs["vector"].float(), targets["offset"], targets["foreground"]
         valid = batch.valid.unsqueeze(1)
-        probability = offset_to_prob(self.scale, vector, offset, self.sigma(epoch)) * foreground
+        probability = offset_to_prob(self.scale, vector, offset, self.sigma(epoch), foreground)
         loss = self.criterion(probability, foreground, valid)
         if self.distance_weight:
-            shape = (1, -1, *(1,) * batch.valid.dim())[: vector.ndim]
-            unit = vector.new_tensor(self.initial_sigma).view(shape)
-            miss = (
-                ((self.scale.view(shape) * vector - offset) / unit)
-                .square()
-                .sum(1, keepdim=True)
-                .add(1e-4)
-                .sqrt()
-            )
+            scale, unit = per_axis(self.scale, vector), per_axis(self.initial_sigma, vector)
+            miss = ((scale * vector - offset) / unit).square().sum(1, keepdim=True).add(1e-4).sqrt()
             counts = foreground * valid
-            loss = loss + self.distance_weight * (miss * counts).sum() / counts.sum().clamp(min=1)
+            missed, counted = of_whole_batch((miss * counts).sum(), counts.sum())
+            loss = loss + self.distance_weight * missed / counted.clamp(min=1)
         return loss

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skoots.models.targets.base import TARGET_GENERATORS, TargetGenerator
 from skoots.ranges import Length
-from skoots.samples import Batch
+from skoots.samples import Batch, as_numbers
 from skoots.skeletons.mask import skeleton_mask
 
 
@@ -25,4 +25,4 @@ class SkeletonMaskTarget(TargetGenerator):
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         mask = skeleton_mask(batch.labels, batch.offset, batch.inscribed, batch.voxel_size, self.radius)
-        return {"skeleton": mask.unsqueeze(1).to(batch.images.dtype)}
+        return {"skeleton": as_numbers(mask.unsqueeze(1), batch.images.dtype)}

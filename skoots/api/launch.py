@@ -1,0 +1,288 @@
+"""A training in several processes of this machine, started by torch's elastic launcher.
+
+The process that starts them waits, hands signals on, and tells the error of the one that failed first. Over
+several machines ``torchrun`` starts the processes instead, see docs/training.md."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from skoots.api.start import Origin
+from skoots.config import Config, load_config
+from skoots.errors import SkootsError
+from skoots.runtime import cpu_count
+from skoots.training.distributed import joined, lost_touch
+from skoots.training.stopping import SIGNALS, StopSignals
+
+if TYPE_CHECKING:
+    from skoots.api.train import TrainingOutcome
+
+log = logging.getLogger("skoots")
+RUN, STOP, FAILURE = "run", "stop", "failure"
+"""Files in the scratch folder: the run's folder; the signal that ends it; what a process failed with."""
+STOPPED_WITHIN = 30  # seconds that the others of a process that died are given
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process is told; plain values, since it goes through a pipe.
+
+    Args:
+        config: of the training: a file, or plain values.
+        overrides: of the config.
+        plugins: that register parts.
+        trusted: whether plugins that the config names are loaded.
+        origin: where the training begins.
+        device: wins over the config's.
+        progress: whether bars are drawn.
+        level: of what is logged on the terminal; None is silent.
+        scratch: folder for messages between the processes.
+    """
+
+    config: Path | str | Mapping[str, Any]
+    overrides: Sequence[str]
+    plugins: Sequence[str]
+    trusted: bool
+    origin: Origin
+    device: str | None
+    progress: bool
+    level: int | None = None
+    scratch: Path = Path()
+
+
+def processes_wanted(settings: Config, device: str | None) -> int:
+    """How many processes this one has to start: 1 trains by itself, as does one that was started so."""
+    if "TORCHELASTIC_RUN_ID" in os.environ or device is not None:
+        return 1
+    return max(len(settings.runner.gpus or ()), settings.runner.processes)
+
+
+def train_in_processes(count: int, job: Job, max_restarts: int = 0) -> TrainingOutcome:
+    """Start processes that train together, and wait for them.
+
+    Args:
+        count: how many.
+        job: what they do.
+        max_restarts: how often all begin again, from the latest snapshot, after one has died.
+
+    Raises:
+        SkootsError: as a process raised, or one died.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="skoots-"))
+    try:
+        job = replace(job, scratch=scratch, level=_terminal_level())
+        return _Launch(count, job, max_restarts).run()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Launch:
+    """Runs the elastic launcher in a thread: the main one is for signals, which a training heeds after its
+    step; the launcher would end it in the middle."""
+
+    def __init__(self, count: int, job: Job, max_restarts: int) -> None:
+        self.count, self.job, self.max_restarts = count, job, max_restarts
+        self.results: dict[int, Any] = {}
+        self.failure: BaseException | None = None
+
+    def run(self) -> TrainingOutcome:
+        thread = threading.Thread(target=self._launch, name="skoots-launch", daemon=True)
+        with _handing_on_signals(self.job.scratch / STOP):
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.1)
+        if self.failure is not None:
+            raise self._explained(self.failure) from self.failure
+        return self.results[0]
+
+    def _launch(self) -> None:
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=self.count,
+            run_id=f"skoots-{os.getpid()}-{time.monotonic_ns()}",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=self.max_restarts,
+            monitor_interval=0.2,
+            shutdown_timeout=STOPPED_WITHIN,
+        )
+        # Otherwise a restart finds the addresses of those that died.
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+        try:
+            with _quiet_launcher():
+                self.results = elastic_launch(config, train_as_one)(self.job)
+        except BaseException as error:
+            self.failure = error
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """The error of the process that failed first; that the others lost touch with it follows from
+        that."""
+        told = [pickle.loads(path.read_bytes()) for path in self.job.scratch.glob(f"{FAILURE}-*")]
+        last = [failure for failure in told if failure["restart"] == max(f["restart"] for f in told)]
+        causes = sorted((f for f in last if not f["lost_touch"]), key=lambda f: f["time"])
+        if causes and causes[0]["sentence"] is not None:
+            return SkootsError(causes[0]["sentence"])
+        if causes:
+            return RuntimeError(f"Process {causes[0]['rank']} failed:\n{causes[0]['traceback']}")
+        silent = sorted(set(range(self.count)) - {failure["rank"] for failure in last})
+        if not silent or not hasattr(error, "failures"):
+            return error
+        return SkootsError(
+            f"Process {silent[0]} of {self.count} died without a word, and the others ended with it. Often "
+            "memory ran out: fewer processes, fewer loader workers or a smaller crop need less. Go on with "
+            "skoots resume; runner.max_restarts does it by itself."
+        )
+
+
+# In the processes -------------------------------------------------------------------------------------------
+
+
+def train_as_one(job: Job) -> TrainingOutcome:
+    """What each of the processes does."""
+    from skoots.api.train import train_here
+
+    for number in SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
+        signal.signal(number, signal.SIG_IGN)
+    with _telling_failures(job.scratch), _terminal(job.level):
+        settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
+        torch.set_num_threads(max(1, cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
+        stop = StopSignals(sent=_sent(job.scratch / STOP), listens=False)
+        kind = "cuda" if settings.runner.gpus else "cpu"
+        with joined(kind) as processes:
+            return train_here(
+                settings, _origin(job), job.device, job.progress, processes, stop, job.scratch / RUN
+            )
+
+
+def was_restarted() -> bool:
+    """Whether the launcher has started this process anew after one died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def _origin(job: Job) -> Origin:
+    """Where to begin: the first time as asked for, after a restart in the run that was begun."""
+    begun = job.scratch / RUN
+    if was_restarted() and begun.exists():
+        folder = Path(begun.read_text(encoding="utf-8"))
+        if any(folder.glob("snapshot-latest.pt")):
+            return replace(job.origin, resume=None, folder=folder)
+    return job.origin
+
+
+def _sent(message: Path) -> Callable[[], int | None]:
+    """Looks for the signal that the starting process hands on; its death is one, too."""
+    parent = os.getppid()
+
+    def look() -> int | None:
+        if os.getppid() != parent:
+            return int(signal.SIGTERM)
+        try:
+            return int(message.read_text())
+        except (OSError, ValueError):
+            return None
+
+    return look
+
+
+@contextmanager
+def _telling_failures(scratch: Path) -> Iterator[None]:
+    rank = int(os.environ["RANK"])
+    try:
+        yield
+    except BaseException as error:
+        sentence = str(error) if isinstance(error, SkootsError) else None
+        about = {
+            "rank": rank,
+            "restart": int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+            "lost_touch": lost_touch(error),
+            "time": time.time(),
+            "sentence": sentence,
+            "traceback": traceback.format_exc(),
+        }
+        (scratch / f"{FAILURE}-{about['restart']}-{rank}").write_bytes(pickle.dumps(about))
+        log.debug("Process %d failed.", rank, exc_info=True)
+        raise SystemExit(1) from error
+
+
+@contextmanager
+def _terminal(level: int | None) -> Iterator[None]:
+    """Log to the terminal as the starting process does, above bars; the first process alone."""
+    if level is None or int(os.environ["RANK"]):
+        log.addHandler(logging.NullHandler())
+        log.propagate = False
+        yield
+        return
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    with logging_redirect_tqdm([log]):
+        yield
+
+
+# In the starting process ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _handing_on_signals(message: Path) -> Iterator[None]:
+    """Write signals down for the processes, the second one ends everything; only a main thread hears any."""
+
+    def hand_on(number: int, frame: object) -> None:
+        if message.exists():
+            os._exit(128 + number)
+        temporary = message.with_suffix(".new")
+        temporary.write_text(str(int(number)))
+        temporary.replace(message)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _quiet_launcher() -> Iterator[None]:
+    """The launcher logs every failure in a frame of asterisks; ours is one sentence."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.distributed.launcher")
+    ]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before):
+            logger.setLevel(level)
+
+
+def _terminal_level() -> int | None:
+    """The level of what this process shows of the log."""
+    shown = [handler.level for handler in log.handlers if not isinstance(handler, logging.FileHandler)]
+    return min(shown, default=None)

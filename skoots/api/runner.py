@@ -1,0 +1,256 @@
+"""The runner with all its parts, as a config describes them, at the point where it starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from skoots.api.build import decoding_of, map_channels
+from skoots.api.prepare import Prepared, training_crops
+from skoots.api.provenance import provenance
+from skoots.api.start import Start
+from skoots.config import Config
+from skoots.config.changes import changes
+from skoots.config.validate import larger_is_better
+from skoots.data.dataset import CoveringDataset
+from skoots.data.loaders import Share, covering_loader, train_loader
+from skoots.errors import ConfigError, Fault, SnapshotError
+from skoots.inference.segment_volume import DECODED
+from skoots.loggers.base import LOGGERS, Logger
+from skoots.loggers.csv import CSVLogger
+from skoots.metrics import METRIC_NAMES
+from skoots.snapshots import SnapshotManager, link, pool_name, snapshot_name, verify
+from skoots.training.averaging import ExponentialAverage, StochasticAverage
+from skoots.training.compiling import compiler
+from skoots.training.distributed import Network, Processes
+from skoots.training.early_stopping import EarlyStopping
+from skoots.training.evaluator import Evaluator
+from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
+from skoots.training.optimizers import build_optimizer
+from skoots.training.precision import Precision
+from skoots.training.profiling import ProfileObserver
+from skoots.training.runner import RUNNERS, TrainingRunner
+from skoots.training.schedules import build_scheduler, rehearse, timing_of
+from skoots.training.stopping import StopSignals
+
+log = logging.getLogger("skoots")
+
+
+def build_runner(
+    prepared: Prepared,
+    start: Start,
+    loggers: Sequence[Logger] = (),
+    progress: bool = True,
+    processes: Processes | None = None,
+    stop: StopSignals | None = None,
+) -> TrainingRunner:
+    """The runner with all its parts, at the point where it starts.
+
+    Args:
+        prepared: data and model.
+        start: the run folder, and the snapshot to go on from.
+        loggers: of the first process.
+        progress: whether bars are drawn.
+        processes: those that train together.
+        stop: what ends the training early.
+
+    Raises:
+        SkootsError: the snapshot to go on from does not fit, or a schedule ends before the training.
+    """
+    processes = processes or Processes()
+    config, model, device = prepared.config, prepared.model, prepared.device
+    settings, section = config.train_settings, config.runner
+    loader = train_loader(
+        training_crops(prepared),
+        settings.batch_size,
+        settings.seed,
+        settings.dataloader_workers,
+        settings.dataloader_pin_memory,
+        Share(processes.rank, processes.world),
+    )
+    evaluate = build_evaluator(prepared, processes) if prepared.validation else None
+    if evaluate is not None:
+        _check_key_metric(prepared)
+    optimizer = build_optimizer(section.optimizer, model)
+    _check_schedule(config, len(loader))
+    ascending = bool(section.key_metric_asc)
+    interval, monitor = timing_of(section.scheduler or {})
+    plain = config.resolved()
+    crop = (loader.batch_size or 1, prepared.facts.in_channels, *prepared.crop)
+    runner = RUNNERS.get(section.type)(
+        model,
+        optimizer,
+        loader,
+        SnapshotManager(start.folder, **section.snapshots.model_dump()),
+        device=device,
+        epochs=settings.epochs,
+        key_metric=section.key_metric,
+        key_metric_asc=ascending,
+        eval_interval=section.eval_interval,
+        scheduler=None
+        if section.scheduler is None
+        else build_scheduler(section.scheduler, optimizer, _larger_is_better(config, monitor)),
+        interval=interval,
+        monitor=monitor,
+        evaluate=evaluate,
+        observers=_observers(prepared, start.folder, loggers, progress and processes.is_first, processes),
+        clip_gradient=section.clip_gradient,
+        accumulate=section.batch_accumulate,
+        warmup_steps=section.warmup_steps,
+        ema=None if section.ema is None else ExponentialAverage(model, **section.ema.model_dump()),
+        swa=None if section.swa is None else StochasticAverage(model, optimizer, **section.swa.model_dump()),
+        precision=Precision(section.precision, device),
+        network=Network(model, processes, compiler(section.compile, crop, device)),
+        processes=processes,
+        prefetch=section.prefetch,
+        look_every=settings.display_iters,
+        max_nonfinite_steps=section.max_nonfinite_steps,
+        stop=stop,
+        config=plain,
+        facts={**prepared.facts.plain(), "intensity": prepared.intensity.plain()},
+        provenance=provenance(
+            config, [*prepared.train, *prepared.validation, *prepared.background], start.parent
+        ),
+    )
+    if evaluate is not None:
+        evaluate.heed = runner.heed
+    if start.state is not None:
+        _go_on(runner, start, config)
+    return runner
+
+
+def _observers(
+    prepared: Prepared, folder: Path, loggers: Sequence[Logger], progress: bool, processes: Processes
+) -> list[Observer]:
+    """What watches the loop; all processes must end early together, the rest is for the first one alone."""
+    config = prepared.config
+    section, early = config.runner, config.runner.early_stopping
+    observers: list[Observer] = []
+    if processes.is_first:
+        observers.append(ProgressObserver(config.train_settings.display_iters, progress))
+        observers.append(LoggerObserver(loggers, config.resolved()))
+        profile = section.profile.model_dump()
+        if any(profile[name] for name in ("autograd_profile", "emit_nvtx", "detect_anomaly", "trace")):
+            observers.append(ProfileObserver(folder / "profile", **profile))
+    if early is not None:
+        metric = early.monitor or section.key_metric
+        ascending = _larger_is_better(config, metric)
+        observers.append(EarlyStopping(early.patience, metric, ascending, early.min_delta))
+    return observers
+
+
+def build_evaluator(prepared: Prepared, processes: Processes | None = None) -> Evaluator:
+    """Validation as the config describes it."""
+    processes = processes or Processes()
+    volumes = [volume for volume, _ in prepared.validation]
+    share = Share(processes.rank, processes.world)
+    return Evaluator(
+        covering_loader(CoveringDataset(volumes, prepared.validation_crop), share),
+        decoding_of(prepared.config),
+        prepared.device,
+        precision=Precision(prepared.config.runner.precision, prepared.device),
+        processes=processes,
+    )
+
+
+def _larger_is_better(config: Config, metric: str | None) -> bool:
+    """For a metric that is watched; None is the key metric."""
+    if metric is None or metric == config.runner.key_metric:
+        return bool(config.runner.key_metric_asc)
+    return larger_is_better(config.model.heads)[metric]
+
+
+def _check_schedule(config: Config, batches: int) -> None:
+    """A schedule that counts steps goes on to the last one; how many there are only the data say.
+
+    Raises:
+        ConfigError: it ends before.
+    """
+    node = config.runner.scheduler
+    if node is None or timing_of(node)[0] == "epoch":
+        return
+    steps = config.train_settings.epochs * -(-batches // config.runner.batch_accumulate)
+    optimizer = build_optimizer("SGD", nn.Linear(1, 1))
+    try:
+        rehearse(node, optimizer, steps)
+    except ConfigError as error:
+        problem = f"does not last for the {steps} steps of this training ({str(error).rstrip('.')})"
+        raise ConfigError([Fault("runner.scheduler", problem, "Raise its number of steps")]) from error
+
+
+def _check_key_metric(prepared: Prepared) -> None:
+    """Instance metrics need the three maps that decoding reads; only the built model says which maps it
+    gives."""
+    wanted = prepared.config.runner.key_metric
+    maps = map_channels(prepared.model, prepared.facts.in_channels)
+    if wanted.removeprefix("test.") in METRIC_NAMES and not set(DECODED) <= set(maps):
+        problem = f"{wanted} needs the maps {', '.join(DECODED)}; this model gives {', '.join(maps)}"
+        raise ConfigError([Fault("runner.key_metric", problem, "Write key_metric: test.loss")])
+
+
+def build_loggers(config: Config, folder: Path) -> list[Logger]:
+    """The CSV file, and those that the config names."""
+    own = CSVLogger(folder)
+    return [
+        own,
+        *(LOGGERS.build(node, folder=folder) for node in config.logger if node["type"] != "CSVLogger"),
+    ]
+
+
+def _go_on(runner: TrainingRunner, start: Start, config: Config) -> None:
+    assert start.state is not None and start.source is not None
+    for change in changes(start.state.get("cfg", {}), runner.config):
+        log.info("Changed since the snapshot: %s.", change)
+    runner.load_state(start.state, config.runner.load_scheduler_state_dict)
+    if runner.processes.is_first:  # which alone writes
+        _take_along(runner, start.source)
+    where = f"{start.source}, after epoch {runner.epoch} of {runner.epochs}"
+    if runner.progress.batches:
+        where += f" and {runner.progress.batches} of {len(runner.loader)} batches"
+    if runner.epoch < runner.epochs:
+        log.info("Going on from %s.", where)
+    elif start.in_place and runner.epoch == runner.epochs:
+        log.info("The run is complete (%s); only its conclusion is made.", where)
+    else:
+        problem = f"is {runner.epochs} and {start.source} is at epoch {runner.epoch}: nothing is left to do"
+        raise ConfigError([Fault("train_settings.epochs", problem, "Raise it to train on")])
+
+
+def _take_along(runner: TrainingRunner, source: Path) -> None:
+    """Have the best snapshot so far also in a new run, where none may become better, and those that are to be
+    averaged."""
+    if runner.best is not None:
+        epoch = runner.best["epoch"]
+        names = [snapshot_name(epoch, best=True), snapshot_name(epoch)]
+        if not _have(runner, source, epoch, names):
+            log.warning(
+                "The best snapshot, of epoch %d, is not in %s any more; the best is sought anew.",
+                epoch,
+                source.parent,
+            )
+            runner.best = None
+    members = runner.pool
+    runner.pool = [m for m in members if _have(runner, source, m["epoch"], [pool_name(m["epoch"])])]
+    lost = [member["epoch"] for member in members if member not in runner.pool]
+    if lost:
+        log.warning("Epochs %s cannot be averaged: they are not in %s any more.", lost, source.parent)
+
+
+def _have(runner: TrainingRunner, source: Path, epoch: int, names: Sequence[str]) -> bool:
+    """Whether the snapshot of an epoch is in the run under the first of the names, whole, or can be had from
+    where the source lies, or is the source itself."""
+    path = runner.snapshots.folder / names[0]
+    itself = [source] if (runner.epoch, runner.progress.batches) == (epoch, 0) else []
+    for holder in [path, *(source.parent / name for name in names), *itself]:
+        try:
+            verify(holder)
+        except SnapshotError:
+            continue
+        if holder != path:
+            path.parent.mkdir(exist_ok=True)
+            link(holder, path)
+        return True
+    return False

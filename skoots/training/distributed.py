@@ -1,0 +1,219 @@
+"""Several processes that train one network together, each on its share of every batch.
+
+The config says what is computed, the number of processes only how fast: ``batch_size`` counts the crops of
+all processes, losses that are sums over the batch are summed over all of them, and metrics are put together
+in the order of the windows."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from skoots.errors import ConfigError, Fault, SkootsError
+from skoots.models.segmentation_model import SegmentationModel
+
+T = TypeVar("T")
+PATIENCE = datetime.timedelta(minutes=30)
+"""How long a process waits for the others: the first one may trace skeletons in the meantime."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together; alone by default.
+
+    Args:
+        rank: number of this process; 0 alone writes.
+        world: how many there are.
+        local_rank: number of this process on its machine.
+        host: group for what is agreed upon without waiting for a device.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    host: Any = field(default=None, repr=False)
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """What each process gives, by rank; on every process."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self.host)
+        return values
+
+    def share(self, value: T) -> T:
+        """What the first process gives, on every process."""
+        if self.world == 1:
+            return value
+        holder = [value]
+        dist.broadcast_object_list(holder, src=0, group=self.host)
+        return holder[0]
+
+    def largest(self, *values: int) -> tuple[int, ...]:
+        """The largest of each of some whole numbers over all processes."""
+        if self.world == 1:
+            return values
+        tensor = torch.tensor(values)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.host)
+        return tuple(tensor.tolist())
+
+    def all_true(self, flag: Tensor) -> Tensor:
+        """Whether a 0-d bool is True on every process; computed on the device."""
+        if self.world == 1:
+            return flag
+        number = flag.to(torch.uint8)
+        dist.all_reduce(number, dist.ReduceOp.MIN)
+        return number.bool()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        if self.world == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.world
+
+    def on_first(self, action: Callable[[], T]) -> T:
+        """Do something on the first process alone and hand the result, or the failure, to all.
+
+        Raises:
+            SkootsError: as ``action`` did.
+        """
+        if self.world == 1:
+            return action()
+        result: T | None = None
+        error: SkootsError | None = None
+        if self.is_first:
+            try:
+                result = action()
+            except SkootsError as caught:
+                error = caught
+        result, error = self.share((result, error))
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first process does the work, and what it leaves behind (a cache) spares the others theirs."""
+        if not self.is_first:
+            self.largest(0)
+        yield
+        if self.is_first:
+            self.largest(0)
+
+
+def lost_touch(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    told = str(error)
+    by_network = isinstance(error, RuntimeError) and (
+        "gloo/" in told or "NCCL" in told or "onnection" in told
+    )
+    return by_network or isinstance(error, dist.DistError)
+
+
+@contextmanager
+def joined(device_kind: str) -> Iterator[Processes]:
+    """This process among those that ``torchrun``, or skoots itself, has started; alone if none has.
+
+    Args:
+        device_kind: ``cuda`` exchanges gradients with NCCL, anything else with Gloo.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes()
+        return
+    backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
+    if device_kind == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        host = dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]), host)
+    finally:
+        dist.destroy_process_group()
+
+
+class Network:
+    """How the runner calls the model: as it is, or compiled, or as one of several processes.
+
+    A head whose ``start_epoch`` has not come gets no gradient; torch must know so when it exchanges them.
+
+    Args:
+        model: on its device.
+        processes: those that train together.
+        compiled: makes of a module its compiled form.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        processes: Processes | None = None,
+        compiled: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> None:
+        self.model, self.processes, self.compiled = model, processes or Processes(), compiled
+        self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        self._waiting: frozenset[str] | None = None
+        self.module: nn.Module = compiled(model) if self.processes.world == 1 else model
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Say which epoch comes; 0 is the warm-up, in which every head counts."""
+        if self.processes.world == 1:
+            return
+        waiting = frozenset(name for name, head in self.model.named_heads() if 0 < epoch < head.start_epoch)
+        if waiting == self._waiting:
+            return
+        self._waiting = waiting
+        for name, parameter in self.model.named_parameters():
+            head = name.split(".")[1] if name.startswith("heads.") else ""
+            parameter.requires_grad_(name in self._trainable and head not in waiting)
+        if len(waiting) == len(self.model.heads):
+            self.module = self.model  # nothing learns yet
+            return
+        device = next(self.model.parameters()).device
+        self.module = self.compiled(
+            DistributedDataParallel(
+                self.model,
+                device_ids=[device.index] if device.type == "cuda" else None,
+                gradient_as_bucket_view=True,
+            )
+        )
+
+    def without_exchange(self) -> AbstractContextManager[Any]:
+        """For all but the last of the batches that make one update: gradients stay on their process."""
+        bare = getattr(self.module, "_orig_mod", self.module)
+        return bare.no_sync() if isinstance(bare, DistributedDataParallel) else nullcontext()
+
+    def share_buffers(self) -> None:
+        """Statistics of batch norms as the first process has them."""
+        if self.processes.world > 1:
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def __call__(self, images: Tensor) -> Any:
+        return self.module(images)
+
+
+def with_sync_batchnorm(model: SegmentationModel, device: torch.device) -> SegmentationModel:
+    """The model with batch norms whose statistics are those of all processes.
+
+    Raises:
+        ConfigError: not on CUDA; torch has them for GPUs only.
+    """
+    if device.type != "cuda":
+        problem = f"needs CUDA, and this training is on {device.type}"
+        remedy = "Take backbone.norm: layer, which does not depend on the batch"
+        raise ConfigError([Fault("runner.sync_batchnorm", problem, remedy)])
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
