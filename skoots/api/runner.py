@@ -112,8 +112,10 @@ def build_runner(
         max_nonfinite_steps=section.max_nonfinite_steps,
         stop=stop,
         config=plain,
-        facts=prepared.facts.plain(),
-        provenance=provenance(config, [*prepared.train, *prepared.validation], start.parent),
+        facts={**prepared.facts.plain(), "intensity": prepared.intensity.plain()},
+        provenance=provenance(
+            config, [*prepared.train, *prepared.validation, *prepared.background], start.parent
+        ),
     )
     if evaluate is not None:
         evaluate.heed = runner.heed

@@ -164,7 +164,7 @@ def _alone(tree: Mapping[str, Any]) -> list[str]:
     data = data if isinstance(data, Mapping) else {}
     written = {
         "logger": tree.get("logger"),
-        **{f"data.{name}": data.get(name) for name in ("train", "validation", "test")},
+        **{f"data.{name}": data.get(name) for name in ("train", "validation", "test", "background")},
     }
     return [path for path, value in written.items() if isinstance(value, str | Mapping)]
 

@@ -292,6 +292,8 @@ def test_segment_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixtu
         "min_size=50",
         "--set",
         "reach=2.5",
+        "--normalize-by",
+        "training",
     ]
     assert main(words) == 0
     assert asked == {
@@ -302,6 +304,7 @@ def test_segment_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixtu
         "voxel_size": (0.5, 0.1, 0.1),
         "tile": (8, 16, 16),
         "decoding": {"min_size": 50, "reach": 2.5},
+        "normalize_by": "training",
         "weights": "auto",
         "plugins": (),
         "progress": False,

@@ -59,7 +59,7 @@ def share_of_crops_with_objects(
     held = 0
     for _ in range(TRIALS):
         volume = volumes[int(rng.integers(len(volumes)))]
-        box = random_crop(volume.shape, crop, volume.skeletons, rng, object_rate=0)
+        box = random_crop(volume.shape, crop, rng)
         points = volume.skeletons.points
         held += bool(((points >= box.start) & (points < box.stop)).all(1).any())
     return held / TRIALS
