@@ -14,7 +14,7 @@ import torch
 
 from skoots.config import Config, load_config
 from skoots.config.schema import PARTS_OF_A_HEAD
-from skoots.data.augment import AUGMENTATIONS, Augmentation, default_augmentations
+from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.dataset import DATASETS, Reading, open_sources, reading_threads
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.errors import ConfigError, Fault, SnapshotError
@@ -60,11 +60,28 @@ def open_volumes(config: Config, section: str) -> Volumes:
 
 
 def build_augmentations(config: Config) -> list[Augmentation]:
-    """What ``data.augment`` means."""
+    """What ``data.augment`` means.
+
+    Raises:
+        ConfigError: an augmentation cannot work where ``data.augment_on`` says.
+    """
     wanted = config.data.augment
-    if wanted == "default":
-        return default_augmentations()
-    return [] if wanted == "none" else [AUGMENTATIONS.build(node) for node in wanted]
+    built = PRESETS[wanted]() if isinstance(wanted, str) else [_build_augmentation(node) for node in wanted]
+    unportable = Sequential(built).unportable
+    if config.data.augment_on == "device" and unportable:
+        problem = f"{', '.join(unportable)} cannot work on the device, only in the loading processes"
+        remedy = (
+            "Write augment_on: cpu, leave it out, or let it extend SpatialAugmentation or IntensityAugmentation"
+        )
+        raise ConfigError([Fault("data.augment_on", problem, remedy)])
+    return built
+
+
+def _build_augmentation(node: Mapping[str, Any]) -> Augmentation:
+    name, arguments = split_node(node)
+    if name == "Sequential":
+        return Sequential([_build_augmentation(inner) for inner in arguments["transforms"]])
+    return AUGMENTATIONS.build(node)
 
 
 # Model ---------------------------------------------------------------------------------------------------

@@ -146,9 +146,15 @@ class DataSection(Section):
         default=None, description="edge lengths of a voxel [z, y, x]; without it the volumes say themselves"
     )
     normalize: Normalization = Field(default="zscore", description="how intensities are brought to one scale")
-    augment: Literal["default", "none"] | list[Node] = Field(
+    augment: Literal["default", "original", "none"] | list[Node] = Field(
         default="default",
-        description="how crops are disturbed; or a list of augmentations `{type: Name, ...}`",
+        description="how crops are disturbed; `original` as the original SKOOTS does it; or a list of "
+        "augmentations `{type: Name, ...}`",
+    )
+    augment_on: Literal["cpu", "device"] = Field(
+        default="cpu",
+        description="where crops are resampled, disturbed and given their targets: in the loading processes, "
+        "or on `device`",
     )
     ignore_label: int | None = Field(
         default=None, description="label of voxels whose truth is unknown; they do not count"

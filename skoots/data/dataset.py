@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from torch.utils.data import Dataset
 
-from skoots.data.augment import Augmentation
+from skoots.data.augment import Augmentation, Frame, Sequential
 from skoots.data.crops import covering_crops, random_crop
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.normalize import NormalizationKind, measure_intensity
@@ -271,7 +271,7 @@ class CropDataset(Dataset[Sample]):
     Args:
         volumes: each with the number of windows that an epoch draws from it.
         crop: voxels of a window per axis.
-        augmentations: applied one after the other.
+        augmentations: as of a ``Sequential``: one map for all that move voxels, then the others.
         seed: of the run.
         object_rate: share of windows drawn around an object, see ``random_crop``.
     """
@@ -285,12 +285,8 @@ class CropDataset(Dataset[Sample]):
         object_rate: float = 0.5,
     ) -> None:
         self.volumes = [volume for volume, count in volumes for _ in range(count)]
-        self.crop, self.augmentations, self.seed, self.object_rate = (
-            tuple(crop),
-            list(augmentations),
-            seed,
-            object_rate,
-        )
+        self.crop, self.seed, self.object_rate = tuple(crop), seed, object_rate
+        self.augment = Sequential(augmentations)
         for volume, _ in volumes:
             if any(c > n for c, n in zip(self.crop, volume.shape)):
                 log.warning(
@@ -308,10 +304,8 @@ class CropDataset(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, epoch, index))
         volume = self.volumes[index]
         box = random_crop(volume.shape, self.crop, volume.skeletons, rng, self.object_rate)
-        margins = [augmentation.margin(self.crop) for augmentation in self.augmentations]
-        window = volume.window(box.grow(tuple(sum(m) for m in zip((0,) * box.ndim, *margins))))
-        for augmentation, margin in zip(self.augmentations, margins):
-            window = augmentation(window, rng).cut(margin)
+        spatial_map = self.augment.draw_map(Frame(self.crop, volume.voxel_size), rng)
+        window = self.augment.change(volume.window(box, spatial_map), rng)
         return make_sample(
             window, f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
         )

@@ -239,7 +239,7 @@ def test_sources_and_augmentations() -> None:
         'data.augment.1.rate: is "x", must be a number of at least 0 and of at most 1.'
     ]
     assert said({"data": {"augment": "flip"}}) == [
-        'data.augment: is "flip", must be "default" or "none" or a list of parts.'
+        'data.augment: is "flip", must be "default" or "original" or "none" or a list of parts.'
     ]
 
 

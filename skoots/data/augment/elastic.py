@@ -1,0 +1,106 @@
+"""Elastic deformation: smooth random displacements that never fold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from skoots.data.augment.base import AUGMENTATIONS, Frame, SpatialAugmentation
+from skoots.data.augment.spatial_map import Displacement, SpatialMap
+from skoots.geometry import relative_spacing
+from skoots.ranges import Count, NotNegative, Share
+
+log = logging.getLogger("skoots")
+STEEPEST = 0.8  # change of displacement over distance; from 1 on the map might fold
+NODES_BETWEEN = 8
+
+
+@AUGMENTATIONS.register
+class Elastic(SpatialAugmentation):
+    """Displace a grid of control points at random and everything between them smoothly, with probability
+    ``rate``.
+
+    Displacements are a cubic B-spline (Lee, Wolberg & Shin 1997), laid down at eight nodes between control
+    points and linear from node to node, so that skeleton points can follow exactly. A draw that is so steep
+    that it might fold the image is weakened, and the first one is reported.
+
+    Args:
+        rate: in [0, 1].
+        grid: control points. A number counts those along the physically longest axis of the crop, and the
+            others have them at the same distance; a list has a number per axis (2D takes the last two).
+        magnitude: largest displacement of a control point. A number is a share of half of the longest axis,
+            physically the same in all directions; a list has for each axis a share of half of its own length.
+    """
+
+    def __init__(
+        self,
+        rate: Share = 0.33,
+        grid: Count | list[Count] = 6,
+        magnitude: NotNegative | list[NotNegative] = 0.05,
+    ) -> None:
+        for points, share in zip(_as_list(grid, 1), _as_list(magnitude, 1)):
+            if share * (points - 1) > 1:
+                raise ValueError(
+                    f"a magnitude of {share:g} with {points:g} control points folds the image. "
+                    f"With so many points stay at or below {1 / (points - 1):.3g}"
+                )
+        self.rate, self.grid, self.magnitude = rate, grid, magnitude
+        self._said = False
+
+    def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
+        if rng.random() >= self.rate:
+            return None
+        points, most = self._controls(frame)
+        # A cubic spline between n points rests on one more at either end.
+        supports = [n + 2 if n > 1 else 1 for n in points]
+        values = rng.uniform(-1, 1, (*supports, frame.ndim)) * most
+        for axis, n in enumerate(points):
+            values = np.moveaxis(np.tensordot(_spline_weights(n), values, (1, axis)), 0, axis)
+        nodes = values.shape[:-1]
+        spacing = tuple((length - 1) / (n - 1) if n > 1 else 1.0 for length, n in zip(frame.shape, nodes))
+        drawn = Displacement(np.ascontiguousarray(values), (0.0,) * frame.ndim, spacing)
+        return SpatialMap.displaced(self._unfolded(drawn, frame))
+
+    def _controls(self, frame: Frame) -> tuple[list[int], np.ndarray]:
+        """Control points per axis, and voxels of the largest displacement."""
+        extent = np.array(frame.shape, float) - 1
+        size = np.array(relative_spacing(frame.voxel_size))
+        longest = float((extent * size).max())
+        if isinstance(self.grid, Sequence):
+            points = list(self.grid[-frame.ndim :])
+        else:
+            points = [1 + round((self.grid - 1) * e / max(longest, 1.0)) for e in extent * size]
+        points = [n if e > 0 else 1 for n, e in zip(points, extent)]
+        if isinstance(self.magnitude, Sequence):
+            return points, np.array(self.magnitude[-frame.ndim :]) * extent / 2
+        return points, self.magnitude * longest / 2 / size
+
+    def _unfolded(self, drawn: Displacement, frame: Frame) -> Displacement:
+        steepness = drawn.steepness(frame.voxel_size)
+        if steepness <= STEEPEST:
+            return drawn
+        if not self._said:
+            self._said = True
+            log.warning(
+                "Elastic: a draw on a crop of %s was weakened by %.0f %%, since it might have folded the image; "
+                "so will others be. A smaller magnitude, or fewer control points, avoids this.",
+                frame.shape,
+                100 * (1 - STEEPEST / steepness),
+            )
+        return Displacement(drawn.values * (STEEPEST / steepness), drawn.origin, drawn.spacing)
+
+
+def _spline_weights(points: int) -> np.ndarray:
+    """(nodes, points + 2) weights of the control points at each node of an axis."""
+    if points == 1:
+        return np.ones((1, 1))
+    nodes = np.linspace(0, points - 1, NODES_BETWEEN * (points - 1) + 1)
+    distance = np.abs(nodes[:, None] - np.arange(-1, points + 1))
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    return np.where(distance < 1, near, np.clip(2 - distance, 0, None) ** 3 / 6)
+
+
+def _as_list(value: float | Sequence[float], length: int) -> list[float]:
+    return list(value) if isinstance(value, Sequence) else [value] * length

@@ -1,0 +1,76 @@
+"""Several augmentations in a row, with one map for all that move voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skoots.data.augment.base import (
+    AUGMENTATIONS,
+    Augmentation,
+    Frame,
+    IntensityAugmentation,
+    SpatialAugmentation,
+    Window,
+    moved,
+)
+from skoots.data.augment.spatial_map import SpatialMap
+
+if TYPE_CHECKING:
+    from skoots.data.augment.base import Change
+
+
+@AUGMENTATIONS.register
+class Sequential(Augmentation):
+    """Transforms one after the other.
+
+    Those that move voxels are composed, in their order, into one map that is applied first and once; all
+    others follow in their order. So grey values change after the resampling, wherever they stand in the list.
+
+    Args:
+        transforms: augmentations; another ``Sequential`` stands for what it holds.
+    """
+
+    def __init__(self, transforms: Sequence[Augmentation]) -> None:
+        parts = list(_flattened(transforms))
+        self.spatial = [part for part in parts if isinstance(part, SpatialAugmentation)]
+        self.others = [part for part in parts if not isinstance(part, SpatialAugmentation)]
+
+    def draw_map(self, frame: Frame, rng: np.random.Generator) -> SpatialMap:
+        """One map for everything that moves; to be drawn before anything else."""
+        composed = SpatialMap.identity(frame.ndim)
+        for part in self.spatial:
+            drawn = part.draw(frame, rng)
+            composed = composed if drawn is None else composed.then(drawn)
+        return composed
+
+    def change(self, window: Window, rng: np.random.Generator) -> Window:
+        """All that moves nothing, after the map."""
+        for part in self.others:
+            window = part(window, rng)
+        return window
+
+    def draw_changes(self, frame: Frame, rng: np.random.Generator) -> list[Change]:
+        """What ``change`` would do to the image, for a device to do; see ``unportable``."""
+        drawn = [part.draw(frame, rng) for part in self.others if isinstance(part, IntensityAugmentation)]
+        return [change for change in drawn if change is not None]
+
+    @property
+    def unportable(self) -> list[str]:
+        """Names of the parts that work on the CPU alone."""
+        return [type(part).__name__ for part in self.others if not isinstance(part, IntensityAugmentation)]
+
+    def __call__(self, window: Window, rng: np.random.Generator) -> Window:
+        drawn = self.draw_map(Frame(window.labels.shape, window.voxel_size), rng)
+        return self.change(moved(window, drawn), rng)
+
+
+def _flattened(transforms: Sequence[Augmentation]) -> Iterator[Augmentation]:
+    for part in transforms:
+        if isinstance(part, Sequential):
+            yield from part.spatial
+            yield from part.others
+        else:
+            yield part
