@@ -70,9 +70,7 @@ def build_augmentations(config: Config) -> list[Augmentation]:
     unportable = Sequential(built).unportable
     if config.data.augment_on == "device" and unportable:
         problem = f"{', '.join(unportable)} cannot work on the device, only in the loading processes"
-        remedy = (
-            "Write augment_on: cpu, leave it out, or let it extend SpatialAugmentation or IntensityAugmentation"
-        )
+        remedy = "Write augment_on: cpu, or let it extend SpatialAugmentation or IntensityAugmentation"
         raise ConfigError([Fault("data.augment_on", problem, remedy)])
     return built
 

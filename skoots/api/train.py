@@ -202,7 +202,12 @@ def build_runner(
     config, model, device = prepared.config, prepared.model, prepared.device
     settings, section = config.train_settings, config.runner
     dataset = CropDataset(
-        prepared.train, prepared.crop, build_augmentations(config), settings.seed, config.data.object_rate
+        prepared.train,
+        prepared.crop,
+        build_augmentations(config),
+        settings.seed,
+        config.data.object_rate,
+        on_device=config.data.augment_on == "device",
     )
     loader = train_loader(
         dataset,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -17,13 +17,14 @@ from skoots.data.crops import covering_crops, random_crop
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.normalize import NormalizationKind, measure_intensity
 from skoots.data.pairs import Pair, find_pairs
+from skoots.data.raw_batch import RawBatch, RawSample
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.errors import VolumeError
 from skoots.geometry import Box, relative_spacing
 from skoots.ranges import Count, Length, NotNegative
 from skoots.registry import Registry
 from skoots.runtime import cpu_count
-from skoots.samples import Sample
+from skoots.samples import Batch, Sample
 from skoots.skeletons import Skeletons, skeletonize
 from skoots.skeletons.skeletonize import Algorithm
 from skoots.synthetic import make_volume
@@ -265,7 +266,7 @@ def check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
         )
 
 
-class CropDataset(Dataset[Sample]):
+class CropDataset(Dataset["Sample | RawSample"]):
     """Random windows; a key (epoch, index) and the seed say everything about one, whoever asks for it.
 
     Args:
@@ -274,6 +275,7 @@ class CropDataset(Dataset[Sample]):
         augmentations: as of a ``Sequential``: one map for all that move voxels, then the others.
         seed: of the run.
         object_rate: share of windows drawn around an object, see ``random_crop``.
+        on_device: windows are only read and drawn here; a ``RawBatch`` makes them where it is moved to.
     """
 
     def __init__(
@@ -283,10 +285,11 @@ class CropDataset(Dataset[Sample]):
         augmentations: Sequence[Augmentation] = (),
         seed: int = 0,
         object_rate: float = 0.5,
+        on_device: bool = False,
     ) -> None:
         self.volumes = [volume for volume, count in volumes for _ in range(count)]
         self.crop, self.seed, self.object_rate = tuple(crop), seed, object_rate
-        self.augment = Sequential(augmentations)
+        self.augment, self.on_device = Sequential(augmentations), on_device
         for volume, _ in volumes:
             if any(c > n for c, n in zip(self.crop, volume.shape)):
                 log.warning(
@@ -299,16 +302,22 @@ class CropDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.volumes)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    @property
+    def collate(self) -> Callable[[Sequence[Any]], Batch | RawBatch]:
+        """From samples to a batch."""
+        return RawBatch.collate if self.on_device else Batch.collate
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | RawSample:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         volume = self.volumes[index]
         box = random_crop(volume.shape, self.crop, volume.skeletons, rng, self.object_rate)
-        spatial_map = self.augment.draw_map(Frame(self.crop, volume.voxel_size), rng)
-        window = self.augment.change(volume.window(box, spatial_map), rng)
-        return make_sample(
-            window, f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
-        )
+        origin = f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
+        frame = Frame(self.crop, volume.voxel_size)
+        spatial_map = self.augment.draw_map(frame, rng)
+        if self.on_device:
+            return RawSample.read(volume, box, spatial_map, self.augment.draw_changes(frame, rng), origin)
+        return make_sample(self.augment.change(volume.window(box, spatial_map), rng), origin)
 
 
 class CoveringDataset(Dataset[Sample]):

@@ -62,7 +62,7 @@ class LabelledVolume:
         part, start = self.read(reach), reach.relative_to(box).start
         image, ids, valid = resample((part.image, part.labels, part.valid), spatial_map, box.shape, start)
         labels, present = compact(ids)
-        skeletons = move_skeletons(self.skeletons.select(present), spatial_map, box.start)
+        skeletons = self.moved_skeletons(present, spatial_map, box)
         skeletons = replace(skeletons, ids=np.searchsorted(present, skeletons.ids) + 1)
         return Window(self.intensity.apply(image), labels, valid, skeletons, self.voxel_size)
 
@@ -78,6 +78,11 @@ class LabelledVolume:
         start = [min(max(a, 0), n - 1) for a, n in zip(wanted.start, self.shape)]
         stop = [min(max(b, a + 1), n) for a, b, n in zip(start, wanted.stop, self.shape)]
         return Box(tuple(start), tuple(stop))
+
+    def moved_skeletons(self, ids: np.ndarray, spatial_map: SpatialMap, box: Box) -> Skeletons:
+        """Whole skeletons of the given objects (ascending), where a window shows them: the nearest point of
+        an object may lie outside."""
+        return move_skeletons(self.skeletons.select(ids), spatial_map, box.start)
 
     def read(self, box: Box) -> Part:
         """A part as it is stored, unknown voxels made background; the box must lie inside."""

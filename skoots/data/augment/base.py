@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from skoots.skeletons import Skeletons
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Change = Callable[[Tensor], Tensor]
+Change: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
 @dataclass(frozen=True)

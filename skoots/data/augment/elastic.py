@@ -84,8 +84,8 @@ class Elastic(SpatialAugmentation):
         if not self._said:
             self._said = True
             log.warning(
-                "Elastic: a draw on a crop of %s was weakened by %.0f %%, since it might have folded the image; "
-                "so will others be. A smaller magnitude, or fewer control points, avoids this.",
+                "Elastic: a draw on a crop of %s was weakened by %.0f %%, since it might have folded the "
+                "image; so will others be. A smaller magnitude, or fewer control points, avoids this.",
                 frame.shape,
                 100 * (1 - STEEPEST / steepness),
             )

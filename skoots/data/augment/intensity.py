@@ -181,12 +181,12 @@ class Smooth:
 
         radius = math.ceil(4 * self.sigma)
         weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(self.sigma, 1e-6)) ** 2)
-        weights = (weights / weights.sum()).tolist()
+        shares = (weights / weights.sum()).tolist()
         padded = F.pad(image, (radius,) * 4, mode="replicate")
         for axis in (-2, -1):
             length = image.shape[axis]
-            total = weights[0] * padded.narrow(axis, 0, length)
-            for k, weight in enumerate(weights[1:], 1):
+            total = shares[0] * padded.narrow(axis, 0, length)
+            for k, weight in enumerate(shares[1:], 1):
                 total.add_(padded.narrow(axis, k, length), alpha=weight)
             padded = total
         return padded

@@ -120,8 +120,8 @@ class Affine(SpatialAugmentation):
             return None
         turn = _turn_about(0, math.radians(rng.uniform(-self.degrees, self.degrees)), 2)
         plane = rng.uniform(*self.scale) * turn @ _shear(self.shear, rng)
-        shift = np.zeros(frame.ndim)
-        shift[-2:] = rng.uniform(-1, 1, 2) * to_voxels(self.translate, frame.voxel_size)[-2:]
+        most = to_voxels(self.translate, frame.voxel_size)[-2:]
+        shift = [0.0] * (frame.ndim - 2) + [rng.uniform(-m, m) for m in most]
         return SpatialMap.physical(frame.shape, frame.voxel_size, _in_plane(plane, frame), shift)
 
 

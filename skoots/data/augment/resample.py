@@ -29,10 +29,10 @@ def resample(
         arrays the image repeats their rim, labels are 0, and nothing is valid. A map that only permutes
         voxels interpolates none and leaves the image's type as it is.
     """
-    start = np.zeros(len(shape)) if start is None else np.asarray(start, float)
+    origin = np.zeros(len(shape)) if start is None else np.array(start, float)
     if spatial_map.is_turn:
-        return _turn(arrays, spatial_map, shape, start)
-    return _warp(arrays, spatial_map, shape, start)
+        return _turn(arrays, spatial_map, shape, origin)
+    return _warp(arrays, spatial_map, shape, origin)
 
 
 def move_skeletons(skeletons: Skeletons, spatial_map: SpatialMap, start: Sequence[int]) -> Skeletons:
@@ -91,10 +91,14 @@ def _warp(arrays: Arrays, spatial_map: SpatialMap, shape: Sequence[int], start: 
         np.empty(tuple(shape), bool),
     )
     loop_over = [
-        np.ascontiguousarray(array).reshape(*array.shape[: array.ndim - len(shape)], *thin, *array.shape[-len(shape) :])
+        np.ascontiguousarray(array).reshape(
+            *array.shape[: array.ndim - len(shape)], *thin, *array.shape[-len(shape) :]
+        )
         for array in (image, labels, valid, *moved)
     ]
-    _sample(*loop_over, np.concatenate([np.zeros(len(thin)), start]), *spatial_map.chain)
+    _sample(  # type: ignore[call-arg]
+        *loop_over, np.concatenate([np.zeros(len(thin)), start]), *spatial_map.chain
+    )
     return moved
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skoots.data.augment.base import (
     AUGMENTATIONS,
     Augmentation,
+    Change,
     Frame,
     IntensityAugmentation,
     SpatialAugmentation,
@@ -17,9 +17,6 @@ from skoots.data.augment.base import (
     moved,
 )
 from skoots.data.augment.spatial_map import SpatialMap
-
-if TYPE_CHECKING:
-    from skoots.data.augment.base import Change
 
 
 @AUGMENTATIONS.register
