@@ -290,6 +290,8 @@ class CropDataset(Dataset["Sample | RawSample"]):
         self.volumes = [volume for volume, count in volumes for _ in range(count)]
         self.crop, self.seed, self.object_rate = tuple(crop), seed, object_rate
         self.augment, self.on_device = Sequential(augmentations), on_device
+        for volume, _ in volumes[:1]:
+            self.augment.rehearse(Frame(self.crop, volume.voxel_size))
         for volume, _ in volumes:
             if any(c > n for c, n in zip(self.crop, volume.shape)):
                 log.warning(

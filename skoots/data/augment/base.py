@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
 from skoots.data.augment.resample import move_skeletons, resample
 from skoots.data.augment.spatial_map import SpatialMap
+from skoots.errors import SkootsError
 from skoots.registry import Registry
 from skoots.skeletons import Skeletons
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
 Change: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
@@ -97,6 +99,17 @@ class IntensityAugmentation(Augmentation):
             return window
         image = change(torch.from_numpy(np.ascontiguousarray(window.image)))
         return replace(window, image=image.numpy())
+
+
+def per_axis(values: Sequence[T], ndim: int, what: str) -> list[T]:
+    """A list given in a config as one value an axis; in 2D a list of three begins with the sections.
+
+    Raises:
+        SkootsError: it has too few values.
+    """
+    if not ndim <= len(values) <= 3:
+        raise SkootsError(f"{what} {list(values)} has {len(values)} numbers for {ndim} axes.")
+    return list(values[-ndim:])
 
 
 def moved(window: Window, spatial_map: SpatialMap) -> Window:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skoots.data.augment.base import AUGMENTATIONS, Frame, SpatialAugmentation
+from skoots.data.augment.base import AUGMENTATIONS, Frame, SpatialAugmentation, per_axis
 from skoots.data.augment.spatial_map import Displacement, SpatialMap
 from skoots.geometry import relative_spacing
 from skoots.ranges import Count, NotNegative, Share
@@ -61,7 +61,7 @@ class Elastic(SpatialAugmentation):
         nodes = values.shape[:-1]
         spacing = tuple((length - 1) / (n - 1) if n > 1 else 1.0 for length, n in zip(frame.shape, nodes))
         drawn = Displacement(np.ascontiguousarray(values), (0.0,) * frame.ndim, spacing)
-        return SpatialMap.displaced(self._unfolded(drawn, frame))
+        return SpatialMap.displaced(self._unfolded(drawn))
 
     def _controls(self, frame: Frame) -> tuple[list[int], np.ndarray]:
         """Control points per axis, and voxels of the largest displacement."""
@@ -69,24 +69,24 @@ class Elastic(SpatialAugmentation):
         size = np.array(relative_spacing(frame.voxel_size))
         longest = float((extent * size).max())
         if isinstance(self.grid, Sequence):
-            points = list(self.grid[-frame.ndim :])
+            points = per_axis(self.grid, frame.ndim, "Elastic: grid")
         else:
             points = [1 + round((self.grid - 1) * e / max(longest, 1.0)) for e in extent * size]
         points = [n if e > 0 else 1 for n, e in zip(points, extent)]
         if isinstance(self.magnitude, Sequence):
-            return points, np.array(self.magnitude[-frame.ndim :]) * extent / 2
+            shares = per_axis(self.magnitude, frame.ndim, "Elastic: magnitude")
+            return points, np.array(shares) * extent / 2
         return points, self.magnitude * longest / 2 / size
 
-    def _unfolded(self, drawn: Displacement, frame: Frame) -> Displacement:
-        steepness = drawn.steepness(frame.voxel_size)
+    def _unfolded(self, drawn: Displacement) -> Displacement:
+        steepness = drawn.steepness
         if steepness <= STEEPEST:
             return drawn
         if not self._said:
             self._said = True
             log.warning(
-                "Elastic: a draw on a crop of %s was weakened by %.0f %%, since it might have folded the "
-                "image; so will others be. A smaller magnitude, or fewer control points, avoids this.",
-                frame.shape,
+                "Elastic: a draw was weakened by %.0f %%, since it might have folded the image; so will "
+                "others be. A smaller magnitude, or fewer control points, avoids this.",
                 100 * (1 - STEEPEST / steepness),
             )
         return Displacement(drawn.values * (STEEPEST / steepness), drawn.origin, drawn.spacing)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skoots.data.augment.base import AUGMENTATIONS, Frame, SpatialAugmentation
+from skoots.data.augment.base import AUGMENTATIONS, Frame, SpatialAugmentation, per_axis
 from skoots.data.augment.spatial_map import SpatialMap
 from skoots.geometry import to_voxels
 from skoots.ranges import Length, NotNegative, Share
@@ -26,6 +26,8 @@ class Rotate(SpatialAugmentation):
 
     def __init__(self, rate: Share = 0.5, degrees: NotNegative | list[NotNegative] = 180.0) -> None:
         self.rate, self.degrees = rate, list(degrees) if isinstance(degrees, Sequence) else [degrees]
+        if not 1 <= len(self.degrees) <= 3:
+            raise ValueError(f"degrees has {len(self.degrees)} numbers. Give one for each axis, or one alone")
 
     def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
         if rng.random() >= self.rate:
@@ -78,7 +80,8 @@ class Translate(SpatialAugmentation):
 
     Args:
         rate: in [0, 1].
-        distance: largest shift to either side; a number in finest voxels, or a list of voxels per axis.
+        distance: largest shift to either side; a number in finest voxels, or a list of voxels per axis
+            (2D takes the last two).
     """
 
     def __init__(self, rate: Share = 0.5, distance: NotNegative | list[NotNegative] = 8.0) -> None:
@@ -87,7 +90,10 @@ class Translate(SpatialAugmentation):
     def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
         if rng.random() >= self.rate:
             return None
-        most = to_voxels(self.distance, frame.voxel_size)
+        if isinstance(self.distance, Sequence):
+            most = tuple(per_axis(self.distance, frame.ndim, "Translate: distance"))
+        else:
+            most = to_voxels(self.distance, frame.voxel_size)
         shift = [rng.uniform(-d, d) for d in most]
         return SpatialMap.about_centre(frame.shape, np.eye(frame.ndim), shift)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -53,6 +54,17 @@ class Sequential(Augmentation):
         """What ``change`` would do to the image, for a device to do; see ``unportable``."""
         drawn = [part.draw(frame, rng) for part in self.others if isinstance(part, IntensityAugmentation)]
         return [change for change in drawn if change is not None]
+
+    def rehearse(self, frame: Frame) -> None:
+        """Draw every map once, whatever its rate: what does not fit the crop is said before training.
+
+        Raises:
+            SkootsError: a list has too few numbers for the axes of the crop.
+        """
+        for part in self.spatial:
+            certain = copy.copy(part)
+            vars(certain).update({"rate": 1.0} if "rate" in vars(part) else {})
+            certain.draw(frame, np.random.default_rng(0))
 
     @property
     def unportable(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +10,12 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from skoots.errors import SkootsError
 from skoots.geometry import Box, relative_spacing
 
 EXACT = 1e-12  # cosines of right angles miss 0 and 1 by less
 CONVERGED = 1e-7  # voxels
-MOST_ROUNDS = 500
+MOST_ROUNDS = 10_000
 RIM_VOXELS = 32  # looked at along an axis to find how far a map reaches
 
 
@@ -33,28 +33,21 @@ class Displacement:
     origin: tuple[float, ...]
     spacing: tuple[float, ...]
 
-    def steepness(self, voxel_size: Sequence[float]) -> float:
-        """A bound of the change of displacement over distance, both physical. Below 1 the map that adds the
-        displacement is one to one: no voxel is shown twice, and its Jacobian is positive everywhere."""
-        size = np.array(relative_spacing(voxel_size))
-        steps = [
-            np.linalg.norm(difference * size, axis=-1).max(initial=0) / (self.spacing[axis] * size[axis])
-            for axis, difference in enumerate(self._differences())
-        ]
-        return math.hypot(*steps)
+    @property
+    def steepness(self) -> float:
+        """A bound of the change of displacement over distance: the spectral radius of ``slopes``.
+
+        Below 1 there is a norm (a weighted maximum, after Perron and Frobenius) in which the displacement is
+        a contraction. Adding it is then one to one: nothing is shown twice, and the Jacobian is positive
+        everywhere. Shifts of whole sections within their plane have none, whatever their length.
+        """
+        return float(np.abs(np.linalg.eigvals(self.slopes())).max())
 
     def slopes(self) -> np.ndarray:
         """(D, D) bounds of the change of each component (column) over a voxel along each axis (row)."""
         ndim = len(self.origin)
-        return np.stack(
-            [
-                np.abs(difference).reshape(-1, ndim).max(0, initial=0) / spacing
-                for difference, spacing in zip(self._differences(), self.spacing)
-            ]
-        )
-
-    def _differences(self) -> list[np.ndarray]:
-        return [np.diff(self.values, axis=axis) for axis in range(self.values.ndim - 1)]
+        steps = [np.diff(self.values, axis=axis).reshape(-1, ndim) for axis in range(ndim)]
+        return np.stack([np.abs(step).max(0, initial=0) / h for step, h in zip(steps, self.spacing)])
 
 
 class Chain(NamedTuple):
@@ -141,7 +134,16 @@ class SpatialMap:
 
     @classmethod
     def displaced(cls, displacement: Displacement) -> SpatialMap:
-        """Each voxel shows the place that lies a displacement away."""
+        """Each voxel shows the place that lies a displacement away.
+
+        Raises:
+            SkootsError: the displacement is so steep that it may fold the image.
+        """
+        if not displacement.steepness < 1:
+            raise SkootsError(
+                f"A displacement of steepness {displacement.steepness:.3g} may fold the image, and skeleton "
+                "points could not follow it. Make it smaller or smoother; Displacement.steepness must stay below 1."
+            )
         ndim = len(displacement.origin)
         return cls((np.eye(ndim),) * 2, (np.zeros(ndim),) * 2, (displacement,))
 
@@ -185,7 +187,7 @@ class SpatialMap:
         return np.ascontiguousarray(places[3 - self.ndim :].T)
 
     def forward(self, points: np.ndarray) -> np.ndarray:
-        """Where the given points of the volume are shown: the exact inverse, to a ten-millionth of a voxel.
+        """Where the given points of the volume are shown: the exact inverse, to a millionth of a voxel.
 
         Args:
             points: (N, D) voxels, counted from the crop's start.
@@ -299,8 +301,7 @@ def find(places, inverses, offsets, fields, begins, shapes, origins, densities):
         _multiply(places, inverses[step], nothing)
         if step == 0:
             break
-        # A displacement d is undone by q = p - d(q), repeated. That ends: d is a contraction, or moves along
-        # some axes by what depends on others.
+        # A displacement d is undone by q = p - d(q), repeated, which ends since d is a contraction.
         for n in range(places.shape[1]):
             tz, ty, tx = places[0, n], places[1, n], places[2, n]
             z, y, x = tz, ty, tx
