@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from skoots.data.augment import Window
 from skoots.data.augment.spatial_map import Displacement, SpatialMap
+from skoots.geometry import relative_spacing
+from skoots.skeletons import Skeletons
 
 
 def random_displacement(rng, shape, steepness):
@@ -45,3 +48,33 @@ def composed(steps):
 def grid_of(shape):
     """(N, D) all voxels of a box."""
     return np.stack(np.indices(shape), -1).reshape(-1, len(shape)).astype(float)
+
+
+def balls(shape, voxel_size, rng, count=12, radius=3.0):
+    """Balls, physically round, around points off the voxels' centres that are also their skeletons."""
+    size = np.array(relative_spacing(voxel_size))
+    centres = rng.uniform(0, 1, (count, len(shape))) * (np.array(shape) - 1)
+    apart = [
+        i
+        for i, c in enumerate(centres)
+        if all((((c - d) * size) ** 2).sum() > (2 * radius + 2) ** 2 for d in centres[:i])
+    ]
+    centres = centres[apart]
+    voxels = grid_of(shape).reshape(*shape, 1, -1)
+    distance = np.sqrt((((voxels - centres) * size) ** 2).sum(-1))
+    labels = np.where(distance.min(-1) <= radius, distance.argmin(-1) + 1, 0).astype(np.int32)
+    skeletons = Skeletons.pack({i + 1: c[None] for i, c in enumerate(centres)}, len(shape))
+    image = np.exp(-(distance.min(-1) ** 2) / 8).astype(np.float32)[None]
+    return Window(image, labels, np.ones(shape, bool), skeletons, voxel_size)
+
+
+def error_of_points(window, radius=3.0):
+    """Largest distance, voxels per axis, of a skeleton point from the middle of its warped ball; of balls
+    that lie wholly inside the window, and how many these are."""
+    shape, worst, seen = np.array(window.labels.shape), 0.0, 0
+    reach = 2 * radius / np.array(relative_spacing(window.voxel_size)) + 1
+    for object_id, points in window.skeletons.as_dict().items():
+        if (points[0] > reach).all() and (points[0] < shape - 1 - reach).all():
+            voxels = np.argwhere(window.labels == object_id)
+            worst, seen = max(worst, np.abs(voxels.mean(0) - points[0]).max()), seen + 1
+    return worst, seen

@@ -142,7 +142,7 @@ class SpatialMap:
         if not displacement.steepness < 1:
             raise SkootsError(
                 f"A displacement of steepness {displacement.steepness:.3g} may fold the image, and skeleton "
-                "points could not follow it. Make it smaller or smoother; Displacement.steepness must stay below 1."
+                "points could not follow it. Make it smaller or smoother, so that this stays below 1."
             )
         ndim = len(displacement.origin)
         return cls((np.eye(ndim),) * 2, (np.zeros(ndim),) * 2, (displacement,))
@@ -267,10 +267,9 @@ def _rim(shape: Sequence[int], stride: Sequence[int]) -> np.ndarray:
 
 # Division by zero is no concern, and checking for it is half of the time.
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
-inlined = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 
-@inlined
+@compiled
 def neighbours(place, length):  # type: ignore[no-untyped-def]
     """The elements before and after a place on an axis, whose ends are repeated, and the share of the
     second."""
@@ -323,7 +322,7 @@ def _multiply(places, m, offset):  # type: ignore[no-untyped-def]
         places[2, n] = m[2, 0] * z + m[2, 1] * y + m[2, 2] * x + offset[2]
 
 
-@inlined
+@compiled
 def _displacement(z, y, x, i, fields, begins, shapes, origins, densities):  # type: ignore[no-untyped-def]
     """What displacement ``i`` adds at a place."""
     z0, z1, fz = neighbours((z - origins[i, 0]) * densities[i, 0], shapes[i, 0])
@@ -341,7 +340,7 @@ def _displacement(z, y, x, i, fields, begins, shapes, origins, densities):  # ty
     return dz, dy, dx
 
 
-@inlined
+@compiled
 def _on_line(fields, line, x0, x1, fx):  # type: ignore[no-untyped-def]
     # Unsigned, since what may be negative is checked for counting from the end.
     a, b = np.uint64(line + 3 * x0), np.uint64(line + 3 * x1)
