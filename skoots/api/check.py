@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skoots.api.build import open_volumes
+from skoots.api.build import build_augmentations, open_volumes
 from skoots.api.prepare import Prepared, prepare
 from skoots.config import Config, load_config
 from skoots.data.dataset import CropDataset
@@ -69,8 +69,14 @@ def _about_data(prepared: Prepared) -> list[str]:
 
 
 def _about_step(prepared: Prepared) -> list[str]:
-    model, settings = prepared.model, prepared.config.train_settings
-    dataset = CropDataset(prepared.train, prepared.crop)
+    config, model, settings = prepared.config, prepared.model, prepared.config.train_settings
+    dataset = CropDataset(
+        prepared.train,
+        prepared.crop,
+        build_augmentations(config),
+        settings.seed,
+        on_device=config.data.augment_on == "device",
+    )
     batch = next(iter(train_loader(dataset, settings.batch_size, settings.seed))).to(prepared.device)
     model.train()
     with torch.no_grad():

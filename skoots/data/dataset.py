@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from skoots.data.crops import covering_crops, random_crop
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.normalize import NormalizationKind, measure_intensity
 from skoots.data.pairs import Pair, find_pairs
-from skoots.data.raw_batch import RawBatch, RawSample
+from skoots.data.raw_batch import RawBatch, RawSample, Unmade
+from skoots.data.resident import ResidentSample, keep_resident
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.errors import VolumeError
 from skoots.geometry import Box, relative_spacing
@@ -79,7 +81,8 @@ class Folder(Source):
         samples_per_volume: windows drawn from each volume in an epoch.
         names: only these volumes; None takes all.
         box: only a part of each volume: start and stop voxel per axis, e.g. [[0, 0, 0], [20, 256, 292]].
-        store: ``memory`` reads each volume once; ``disk`` reads the windows as they come.
+        store: ``memory`` reads each volume once; ``disk`` reads the windows as they come; ``gpu`` keeps
+            each volume on the device that trains, which needs ``augment_on: device``.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Folder(Source):
         samples_per_volume: Count = 32,
         names: list[str] | None = None,
         box: list[list[int]] | None = None,
-        store: Literal["memory", "disk"] = "memory",
+        store: Literal["memory", "disk", "gpu"] = "memory",
     ) -> None:
         self.path, self.samples_per_volume, self.names, self.store = (
             Path(path),
@@ -113,14 +116,15 @@ class Folder(Source):
     def _open_pair(self, pair: Pair, reading: Reading) -> LabelledVolume:
         image, labels = open_pair(pair, reading.voxel_size)
         voxel_size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
-        if self.store == "memory" or self.box is not None:
+        if self.store != "disk" or self.box is not None:
             image, labels = ArrayVolume.of(image), ArrayVolume.of(labels)
         if self.box is not None:
             image, labels = _cut(image, self.box), _cut(labels, self.box)
         skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, cache=self.box is None)
         intensity = measure_intensity(image, reading.normalize)
+        resident = uuid.uuid4().hex if self.store == "gpu" else ""
         return LabelledVolume(
-            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label
+            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label, resident
         )
 
 
@@ -266,7 +270,7 @@ def check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
         )
 
 
-class CropDataset(Dataset["Sample | RawSample"]):
+class CropDataset(Dataset["Sample | Unmade"]):
     """Random windows; a key (epoch, index) and the seed say everything about one, whoever asks for it.
 
     Args:
@@ -290,6 +294,9 @@ class CropDataset(Dataset["Sample | RawSample"]):
         self.volumes = [volume for volume, count in volumes for _ in range(count)]
         self.crop, self.seed, self.object_rate = tuple(crop), seed, object_rate
         self.augment, self.on_device = Sequential(augmentations), on_device
+        for volume, _ in volumes:
+            if volume.resident:
+                self._keep(volume)
         for volume, _ in volumes[:1]:
             self.augment.rehearse(Frame(self.crop, volume.voxel_size))
         for volume, _ in volumes:
@@ -309,7 +316,15 @@ class CropDataset(Dataset["Sample | RawSample"]):
         """From samples to a batch."""
         return RawBatch.collate if self.on_device else Batch.collate
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | RawSample:
+    def _keep(self, volume: LabelledVolume) -> None:
+        if not self.on_device:
+            raise VolumeError(
+                f"{volume.name} is to stay on the device (store: gpu), but its crops are made elsewhere. "
+                "Write data.augment_on: device, or store: memory."
+            )
+        keep_resident(volume)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unmade:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         volume = self.volumes[index]
@@ -318,7 +333,10 @@ class CropDataset(Dataset["Sample | RawSample"]):
         frame = Frame(self.crop, volume.voxel_size)
         spatial_map = self.augment.draw_map(frame, rng)
         if self.on_device:
-            return RawSample.read(volume, box, spatial_map, self.augment.draw_changes(frame, rng), origin)
+            changes = self.augment.draw_changes(frame, rng)
+            if volume.resident:
+                return ResidentSample(volume.resident, box, spatial_map, changes, origin)
+            return RawSample.read(volume, box, spatial_map, changes, origin)
         return make_sample(self.augment.change(volume.window(box, spatial_map), rng), origin)
 
 

@@ -30,6 +30,7 @@ class LabelledVolume:
         intensity: normalisation of the image.
         voxel_size: D edge lengths of a voxel.
         ignore_label: this id means "not known"; None if every voxel is labelled.
+        resident: a name of its own, if it is to stay on the device that trains.
     """
 
     name: str
@@ -39,6 +40,7 @@ class LabelledVolume:
     intensity: Intensity
     voxel_size: tuple[float, ...]
     ignore_label: int | None = None
+    resident: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,12 @@ from skoots.geometry import Box
 from skoots.samples import Batch
 from skoots.skeletons.offsets_on_device import nearest_offsets_on_device
 
-TORCH_HAS = (np.uint8, np.int16, np.int32, np.float32)
+TORCH_HAS = (np.bool_, np.uint8, np.int16, np.int32, np.int64, np.float32)
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """An array as a tensor; types that few devices compute with become float32, as resampling makes them."""
+    return torch.from_numpy(array if array.dtype in TORCH_HAS else array.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -81,18 +86,47 @@ class RawSample:
         """
         reach = volume.reach(box, spatial_map)
         part = volume.read(reach)
-        image = part.image if part.image.dtype in TORCH_HAS else part.image.astype(np.float32)
-        present = np.unique(part.labels)
+        tensors = as_tensor(part.image), as_tensor(part.labels), as_tensor(part.valid)
+        return cls.of(volume, box, reach, tensors, spatial_map, changes, origin)
+
+    @classmethod
+    def of(
+        cls,
+        volume: LabelledVolume,
+        box: Box,
+        reach: Box,
+        tensors: tuple[Tensor, Tensor, Tensor],
+        spatial_map: SpatialMap,
+        changes: Sequence[Change],
+        origin: str,
+    ) -> RawSample:
+        """With the whole skeletons of the objects in a part that was read.
+
+        Args:
+            volume: that was read from.
+            box: the window.
+            reach: the part of the volume that was read.
+            tensors: image, labels and validity of that part, on any device.
+            spatial_map: from the window to what it shows.
+            changes: of grey values.
+            origin: for messages.
+        """
+        image, labels, valid = tensors
+        present = labels.unique().cpu().numpy()
         skeletons = volume.moved_skeletons(present[present > 0], spatial_map, box)
+
+        def there(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(image.device)
+
         return cls(
-            image=torch.from_numpy(image),
-            labels=torch.from_numpy(part.labels),
-            valid=torch.from_numpy(part.valid),
-            shift=torch.from_numpy(volume.intensity.shift),
-            scale=torch.from_numpy(volume.intensity.scale),
-            ids=torch.from_numpy(skeletons.ids),
-            points=torch.from_numpy(skeletons.points),
-            inscribed=torch.from_numpy(skeletons.inscribed),
+            image=image,
+            labels=labels,
+            valid=valid,
+            shift=there(volume.intensity.shift),
+            scale=there(volume.intensity.scale),
+            ids=there(skeletons.ids),
+            points=there(skeletons.points),
+            inscribed=there(skeletons.inscribed),
             starts=tuple(skeletons.starts.tolist()),
             compress=volume.intensity.compress,
             shape=box.shape,
@@ -155,6 +189,20 @@ class RawSample:
         return replace(self, **moved)
 
 
+class Unmade(Protocol):
+    """A sample that is still to be made."""
+
+    @property
+    def origin(self) -> str:
+        """Where it came from, for messages."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> RawSample:
+        """All that it is made of, on a device."""
+
+    def pin_memory(self) -> Unmade:
+        """The same in page-locked memory."""
+
+
 @dataclass(frozen=True)
 class RawBatch:
     """Several raw samples; ``to`` makes them a ``Batch``.
@@ -163,10 +211,10 @@ class RawBatch:
         samples: of one window shape.
     """
 
-    samples: tuple[RawSample, ...]
+    samples: tuple[Unmade, ...]
 
     @classmethod
-    def collate(cls, samples: Sequence[RawSample]) -> RawBatch:
+    def collate(cls, samples: Sequence[Unmade]) -> RawBatch:
         """The data loader's ``collate_fn``."""
         return cls(tuple(samples))
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import copy
+import gc
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skoots.data import resident
 from skoots.data.augment import PRESETS
 from skoots.data.augment.elastic import Elastic
 from skoots.data.augment.intensity import Blur, BrightnessContrast, Gamma, Invert, Noise
 from skoots.data.augment.linear import Rotate, Scale, Shear, Translate
 from skoots.data.augment.sections import MissingSections, SectionJitter, ShiftedSections
 from skoots.data.augment.turns import Flip, SwapAxes
-from skoots.data.dataset import CropDataset
+from skoots.data.dataset import CropDataset, Folder, Reading
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import train_loader
 from skoots.data.normalize import measure_intensity
 from skoots.data.raw_batch import RawBatch
+from skoots.errors import VolumeError
 from skoots.samples import Batch
 from skoots.skeletons import nearest_offsets, skeletonize
 from skoots.skeletons.offsets_on_device import nearest_offsets_on_device
@@ -136,3 +142,42 @@ def test_offsets_on_a_device_break_ties_alike(seed, case):
         torch.from_numpy(rows), keep.starts.tolist(), torch.from_numpy(keep.points), voxel_size
     )
     assert np.array_equal(found.numpy(), expected)
+
+
+class TestResidentVolumes:
+    def test_windows_cut_on_the_device_are_those_that_are_read(self):
+        volumes = [
+            replace(volume((14, 40, 40), (3.0, 1.0, 1.0), np.uint16, ignore_label=-1), resident="a"),
+            replace(volume((14, 40, 40), (3.0, 1.0, 1.0), seed=1), resident="b"),
+        ]
+        here, raw = pair_of([replace(v, resident="") for v in volumes], (10, 24, 24), everything())
+        dataset = CropDataset([(v, 2) for v in volumes], (10, 24, 24), everything(), 3, on_device=True)
+        drawn = dataset.collate([dataset[1, i] for i in range(4)])
+        assert len(pickle.dumps(drawn)) < len(pickle.dumps(raw)) / 2
+        there = pickle.loads(pickle.dumps(drawn)).pin_memory().to("cpu")
+        assert there.origins == here.origins
+        for name in FIELDS[1:]:
+            assert torch.equal(getattr(there, name), getattr(here, name))
+        assert torch.allclose(there.images, here.images, atol=1e-5)
+
+    def test_they_are_let_go_with_their_volume(self):
+        kept = replace(volume((40, 40), (1.0, 1.0)), resident="gone")
+        dataset = CropDataset([(kept, 1)], (16, 16), [], on_device=True)
+        dataset.collate([dataset[1, 0]]).to("cpu")
+        assert ("gone", torch.device("cpu")) in resident._KEPT
+        del kept, dataset
+        gc.collect()
+        assert not [key for key in resident._KEPT if key[0] == "gone"]
+
+    def test_crops_must_be_made_on_the_device(self):
+        kept = replace(volume((40, 40), (1.0, 1.0)), resident="c")
+        with pytest.raises(VolumeError, match=r"v0 is to stay on the device \(store: gpu\), but its crops"):
+            CropDataset([(kept, 1)], (16, 16))
+
+    def test_a_folder_says_so(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        image, labels = make_volume((30, 30), 0, radius=(2, 3))
+        tifffile.imwrite(tmp_path / "a.tif", (image * 200).astype(np.uint8), photometric="minisblack")
+        tifffile.imwrite(tmp_path / "a.labels.tif", labels.astype(np.uint8), photometric="minisblack")
+        (kept,), (other,) = (Folder(str(tmp_path), store=s).open(Reading()) for s in ("gpu", "memory"))
+        assert kept.resident and not other.resident

@@ -14,7 +14,7 @@ from skoots.ranges import Count, NotNegative, Share
 
 log = logging.getLogger("skoots")
 STEEPEST = 0.8  # change of displacement over distance; from 1 on the map might fold
-NODES_BETWEEN = 8
+MOST_NODES, VOXELS_A_NODE = 8, 2  # between control points
 
 
 @AUGMENTATIONS.register
@@ -22,9 +22,9 @@ class Elastic(SpatialAugmentation):
     """Displace a grid of control points at random and everything between them smoothly, with probability
     ``rate``.
 
-    Displacements are a cubic B-spline (Lee, Wolberg & Shin 1997), laid down at eight nodes between control
-    points and linear from node to node, so that skeleton points can follow exactly. A draw that is so steep
-    that it might fold the image is weakened, and the first one is reported.
+    Displacements are a cubic B-spline (Lee, Wolberg & Shin 1997), laid down at up to eight nodes between
+    control points and linear from node to node, so that skeleton points can follow exactly. A draw that is so
+    steep that it might fold the image is weakened, and the first one is reported.
 
     Args:
         rate: in [0, 1].
@@ -56,8 +56,8 @@ class Elastic(SpatialAugmentation):
         # A cubic spline between n points rests on one more at either end.
         supports = [n + 2 if n > 1 else 1 for n in points]
         values = rng.uniform(-1, 1, (*supports, frame.ndim)) * most
-        for axis, n in enumerate(points):
-            values = np.moveaxis(np.tensordot(_spline_weights(n), values, (1, axis)), 0, axis)
+        for axis, (n, length) in enumerate(zip(points, frame.shape)):
+            values = np.moveaxis(np.tensordot(_spline_weights(n, length), values, (1, axis)), 0, axis)
         nodes = values.shape[:-1]
         spacing = tuple((length - 1) / (n - 1) if n > 1 else 1.0 for length, n in zip(frame.shape, nodes))
         drawn = Displacement(np.ascontiguousarray(values), (0.0,) * frame.ndim, spacing)
@@ -92,11 +92,12 @@ class Elastic(SpatialAugmentation):
         return Displacement(drawn.values * (STEEPEST / steepness), drawn.origin, drawn.spacing)
 
 
-def _spline_weights(points: int) -> np.ndarray:
-    """(nodes, points + 2) weights of the control points at each node of an axis."""
+def _spline_weights(points: int, length: int) -> np.ndarray:
+    """(nodes, points + 2) weights of the control points at each node of an axis of so many voxels."""
     if points == 1:
         return np.ones((1, 1))
-    nodes = np.linspace(0, points - 1, NODES_BETWEEN * (points - 1) + 1)
+    each = min(max(round((length - 1) / (points - 1) / VOXELS_A_NODE), 1), MOST_NODES)
+    nodes = np.linspace(0, points - 1, each * (points - 1) + 1)
     distance = np.abs(nodes[:, None] - np.arange(-1, points + 1))
     near = 2 / 3 - distance**2 + distance**3 / 2
     return np.where(distance < 1, near, np.clip(2 - distance, 0, None) ** 3 / 6)
