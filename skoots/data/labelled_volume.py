@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from skoots.data.augment import SpatialMap, Window
-from skoots.data.augment.resample import move_skeletons, resample
+from skoots.data.augment.resample import Arrays, move_skeletons, resample
 from skoots.data.normalize import Intensity
 from skoots.errors import VolumeError
 from skoots.geometry import Box
@@ -60,13 +60,16 @@ class LabelledVolume:
             VolumeError: the box lies outside the volume.
         """
         spatial_map = spatial_map or SpatialMap.identity(box.ndim)
-        reach = self.reach(box, spatial_map)
-        part, start = self.read(reach), reach.relative_to(box).start
-        image, ids, valid = resample((part.image, part.labels, part.valid), spatial_map, box.shape, start)
+        image, ids, valid = self._resampled(box, spatial_map)
         labels, present = compact(ids)
         skeletons = self.moved_skeletons(present, spatial_map, box)
         skeletons = replace(skeletons, ids=np.searchsorted(present, skeletons.ids) + 1)
         return Window(self.intensity.apply(image), labels, valid, skeletons, self.voxel_size)
+
+    def _resampled(self, box: Box, spatial_map: SpatialMap) -> Arrays:
+        reach = self.reach(box, spatial_map)
+        part, start = self.read(reach), reach.relative_to(box).start
+        return resample((part.image, part.labels, part.valid), spatial_map, box.shape, start)
 
     def reach(self, box: Box, spatial_map: SpatialMap) -> Box:
         """The part of the volume that a box needs under a map; at least the rim, which is repeated.

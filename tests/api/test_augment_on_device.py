@@ -1,4 +1,4 @@
-"""``data.augment_on: device`` trains as ``cpu`` does, to the last bit on the same device."""
+"""``data.augment_on: device`` and ``store: gpu`` train as the defaults do: the crops are the same."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from skoots.api import train
+from skoots.api import check, train
+from skoots.errors import VolumeError
 from skoots.snapshots import read_snapshot
 
+AUGMENT = ["Flip", {"type": "Affine", "rate": 1.0}, {"type": "Elastic", "rate": 1.0}, "Noise", "Blur"]
 
-def test_both_train_the_same(make_config: Callable[..., Any], tmp_path: Path) -> None:
-    source = {"type": "Synthetic", "shape": [12, 24, 24], "radius": [2.0, 3.0], "samples_per_volume": 4}
-    augment = ["Flip", {"type": "Affine", "rate": 1.0}, {"type": "Elastic", "rate": 1.0}, "Noise", "Blur"]
-    nets = []
-    for where in ("cpu", "device"):
-        data = {"train": [source], "augment": augment, "augment_on": where, "crop_size": [8, 16, 16]}
-        settings = {"epochs": 2, "batch_size": 2, "dataloader_workers": 1, "seed": 3}
-        config = make_config(data=data, train_settings=settings)
-        outcome = train(config, runs=tmp_path / where, device="cpu", progress=False)
-        nets.append(read_snapshot(outcome.latest_snapshot)["net"])
-    assert all(torch.allclose(nets[0][name], nets[1][name], atol=1e-5) for name in nets[0])
+
+def test_all_train_the_same(
+    make_config: Callable[..., Any], write_pair: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_pair(tmp_path / "data", "one", 1)
+
+    def trained(where: str, store: str, workers: int) -> dict[str, torch.Tensor]:
+        source = {"path": str(tmp_path / "data"), "store": store, "samples_per_volume": 4}
+        data = {"train": [source], "augment": AUGMENT, "augment_on": where}
+        config = make_config(data=data, train_settings={"dataloader_workers": workers})
+        outcome = train(config, runs=tmp_path / f"{where} {store}", device="cpu", progress=False)
+        return read_snapshot(outcome.latest_snapshot)["net"]
+
+    expected = trained("cpu", "memory", 0)
+    for net in (trained("device", "memory", 1), trained("device", "gpu", 1)):
+        assert all(torch.allclose(net[name], value, atol=1e-5) for name, value in expected.items())
+    data = {"train": [{"path": str(tmp_path / "data"), "store": "gpu"}]}
+    with pytest.raises(VolumeError, match=r"Write data\.augment_on: device"):
+        check(make_config(data=data))
+    assert check(make_config(data={**data, "augment_on": "device"})).lines

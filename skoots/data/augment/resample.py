@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skoots.data.augment.spatial_map import SpatialMap, compiled, locate, neighbours
+from skoots.data.augment.spatial_map import SpatialMap, compiled, inlined, locate, neighbours
 from skoots.skeletons import Skeletons
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -140,7 +140,7 @@ def _sample(  # type: ignore[no-untyped-def]
                     new_image[c, z, y, x] = value
 
 
-@compiled
+@inlined
 def _in_plane(grey, first, second, x0, x1, fy, fx):  # type: ignore[no-untyped-def]
     """Bilinear between two lines of voxels; exact where a place is a voxel."""
     a, b = np.float32(grey[np.uint64(first + x0)]), np.float32(grey[np.uint64(first + x1)])

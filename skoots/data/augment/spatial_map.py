@@ -268,8 +268,11 @@ def _rim(shape: Sequence[int], stride: Sequence[int]) -> np.ndarray:
 # Division by zero is no concern, and checking for it is half of the time.
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
+# Together these four are a third of the time.
+inlined = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
-@compiled
+
+@inlined
 def neighbours(place, length):  # type: ignore[no-untyped-def]
     """The elements before and after a place on an axis, whose ends are repeated, and the share of the
     second."""
@@ -322,7 +325,7 @@ def _multiply(places, m, offset):  # type: ignore[no-untyped-def]
         places[2, n] = m[2, 0] * z + m[2, 1] * y + m[2, 2] * x + offset[2]
 
 
-@compiled
+@inlined
 def _displacement(z, y, x, i, fields, begins, shapes, origins, densities):  # type: ignore[no-untyped-def]
     """What displacement ``i`` adds at a place."""
     z0, z1, fz = neighbours((z - origins[i, 0]) * densities[i, 0], shapes[i, 0])
@@ -340,7 +343,7 @@ def _displacement(z, y, x, i, fields, begins, shapes, origins, densities):  # ty
     return dz, dy, dx
 
 
-@compiled
+@inlined
 def _on_line(fields, line, x0, x1, fx):  # type: ignore[no-untyped-def]
     # Unsigned, since what may be negative is checked for counting from the end.
     a, b = np.uint64(line + 3 * x0), np.uint64(line + 3 * x1)
