@@ -58,8 +58,9 @@ def test_a_displacement_is_linear_between_nodes_and_constant_beyond(shape, voxel
     assert np.allclose(SpatialMap.displaced(displacement).backward(places), expected)
 
 
-@settings(max_examples=30, deadline=None)
-@given(seeds, st.sampled_from(CASES))
+# Of the larger one only every fifth or so voxel of the rim is looked at.
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.sampled_from([*CASES, ((160, 190), (1.0, 1.0))]))
 def test_all_that_a_crop_shows_lies_within_reach(seed, case):
     shape, voxel_size = case
     spatial_map = composed(random_steps(seed, shape, voxel_size))
