@@ -57,7 +57,7 @@ def move_skeletons(skeletons: Skeletons, spatial_map: SpatialMap, start: Sequenc
 
 def _turn(arrays: Arrays, spatial_map: SpatialMap, shape: Sequence[int], start: np.ndarray) -> Arrays:
     """By index alone: each axis of the arrays follows one axis of the crop, forwards or backwards."""
-    image, labels, valid = arrays
+    labels = arrays[1]
     matrix, offset = spatial_map.matrices[0], spatial_map.offsets[0] - start
     follows = np.abs(matrix).argmax(1)
     wanted = [
@@ -65,19 +65,31 @@ def _turn(arrays: Arrays, spatial_map: SpatialMap, shape: Sequence[int], start: 
         for axis, other in enumerate(follows)
     ]
     index = [np.clip(at, 0, n - 1) for at, n in zip(wanted, labels.shape)]
-    order = np.argsort(follows)
-    taken = np.stack([_take(channel, index, order) for channel in image])
-    labels, valid = _take(labels, index, order), _take(valid, index, order)
+    image, labels, valid = (_take(array, index, np.argsort(follows)) for array in arrays)
     for axis, (at, kept) in enumerate(zip(wanted, index)):
         outside = at != kept
         if outside.any():
             beyond = (*(slice(None),) * int(follows[axis]), outside)
             labels[beyond], valid[beyond] = 0, False
-    return taken, labels, valid
+    return image, labels, valid
 
 
 def _take(array: np.ndarray, index: list[np.ndarray], order: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array[np.ix_(*index)].transpose(order))
+    """Voxels of each channel by their numbers along each axis, then the axes in another order; a view unless
+    voxels are repeated."""
+    channels = array.ndim - len(index)
+    if all((np.abs(np.diff(at)) == 1).all() for at in index):
+        pieces = (slice(None),) * channels + tuple(_as_slice(at) for at in index)
+        taken = array[pieces]
+    else:
+        taken = array[np.ix_(*(np.arange(n) for n in array.shape[:channels]), *index)]
+    return taken.transpose(*range(channels), *(order + channels))
+
+
+def _as_slice(numbers: np.ndarray) -> slice:
+    step = int(numbers[-1] >= numbers[0]) * 2 - 1
+    stop = int(numbers[-1]) + step
+    return slice(int(numbers[0]), stop if stop >= 0 else None, step)
 
 
 def _warp(arrays: Arrays, spatial_map: SpatialMap, shape: Sequence[int], start: np.ndarray) -> Arrays:
