@@ -9,11 +9,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from skoots.data.augment import AUGMENTATIONS, Augmentation, Sequential, Window, default_augmentations
+from skoots.data.augment import AUGMENTATIONS, Augmentation, Frame, Sequential, Window, default_augmentations
 from skoots.data.augment.intensity import Blur, BrightnessContrast, Gamma, Grain, Invert, Noise, Smooth
 from skoots.data.augment.sections import MissingSections, SectionJitter
 from skoots.data.augment.turns import Flip, SwapAxes
 from skoots.data.labelled_volume import make_sample
+from skoots.errors import SkootsError
 from skoots.skeletons import nearest_offsets, skeletonize
 from skoots.synthetic import make_volume
 
@@ -213,3 +214,5 @@ def test_a_change_of_ones_own_takes_its_turn_among_the_grey_values():
         image[..., 1:], -2 * window.image[:, ::-1, ::-1][..., 1:]
     )
     assert sequence.unportable == ["Stamp"]
+    with pytest.raises(SkootsError, match="Stamp cannot work on the device"):
+        sequence.draw_changes(Frame((24, 24), (1.0, 1.0)), np.random.default_rng(0))

@@ -40,7 +40,7 @@ class Elastic(SpatialAugmentation):
         grid: Count | list[Count] = 6,
         magnitude: NotNegative | list[NotNegative] = 0.05,
     ) -> None:
-        for points, share in zip(_as_list(grid, 1), _as_list(magnitude, 1)):
+        for points, share in zip(_as_list(grid), _as_list(magnitude)):
             if share * (points - 1) > 1:
                 raise ValueError(
                     f"a magnitude of {share:g} with {points:g} control points folds the image. "
@@ -103,5 +103,5 @@ def _spline_weights(points: int, length: int) -> np.ndarray:
     return np.where(distance < 1, near, np.clip(2 - distance, 0, None) ** 3 / 6)
 
 
-def _as_list(value: float | Sequence[float], length: int) -> list[float]:
-    return list(value) if isinstance(value, Sequence) else [value] * length
+def _as_list(value: float | Sequence[float]) -> list[float]:
+    return list(value) if isinstance(value, Sequence) else [value]

@@ -18,6 +18,7 @@ from skoots.data.augment.base import (
     moved,
 )
 from skoots.data.augment.spatial_map import SpatialMap
+from skoots.errors import SkootsError
 
 
 @AUGMENTATIONS.register
@@ -51,7 +52,15 @@ class Sequential(Augmentation):
         return window
 
     def draw_changes(self, frame: Frame, rng: np.random.Generator) -> list[Change]:
-        """What ``change`` would do to the image, for a device to do; see ``unportable``."""
+        """What ``change`` would do to the image, for a device to do.
+
+        Raises:
+            SkootsError: some parts cannot, see ``unportable``.
+        """
+        if self.unportable:
+            raise SkootsError(
+                f"{', '.join(self.unportable)} cannot work on the device: make crops on the CPU."
+            )
         drawn = [part.draw(frame, rng) for part in self.others if isinstance(part, IntensityAugmentation)]
         return [change for change in drawn if change is not None]
 
