@@ -14,7 +14,7 @@ import torch
 
 from skoots.config import Config, load_config
 from skoots.config.schema import PARTS_OF_A_HEAD
-from skoots.data.augment import AUGMENTATIONS, Augmentation, default_augmentations
+from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
 from skoots.data.dataset import DATASETS, Reading, open_sources, reading_threads
 from skoots.data.intensity_record import IntensityRecord
@@ -64,19 +64,41 @@ def open_volumes(config: Config, section: str) -> Volumes:
 
 
 def build_augmentations(config: Config) -> list[Augmentation]:
-    """What ``data.augment`` means."""
-    return _augmentations(config.data.augment, default_augmentations)
+    """What ``data.augment`` means.
+
+    Raises:
+        ConfigError: an augmentation cannot work where ``data.augment_on`` says.
+    """
+    return _augmentations(config, config.data.augment, PRESETS)
 
 
 def build_background_augmentations(config: Config) -> list[Augmentation]:
-    """What ``data.background_augment`` means."""
-    return _augmentations(config.data.background_augment, background_augmentations)
+    """What ``data.background_augment`` means.
+
+    Raises:
+        ConfigError: an augmentation cannot work where ``data.augment_on`` says.
+    """
+    presets = {"default": background_augmentations, "none": PRESETS["none"]}
+    return _augmentations(config, config.data.background_augment, presets)
 
 
-def _augmentations(wanted: Any, default: Callable[[], list[Augmentation]]) -> list[Augmentation]:
-    if wanted == "default":
-        return default()
-    return [] if wanted == "none" else [AUGMENTATIONS.build(node) for node in wanted]
+def _augmentations(
+    config: Config, wanted: Any, presets: Mapping[str, Callable[[], list[Augmentation]]]
+) -> list[Augmentation]:
+    built = presets[wanted]() if isinstance(wanted, str) else [_build_augmentation(node) for node in wanted]
+    unportable = Sequential(built).unportable
+    if config.data.augment_on == "device" and unportable:
+        problem = f"{', '.join(unportable)} cannot work on the device, only in the loading processes"
+        remedy = "Write augment_on: cpu, or let it extend SpatialAugmentation or IntensityAugmentation"
+        raise ConfigError([Fault("data.augment_on", problem, remedy)])
+    return built
+
+
+def _build_augmentation(node: Mapping[str, Any]) -> Augmentation:
+    name, arguments = split_node(node)
+    if name == "Sequential":
+        return Sequential([_build_augmentation(inner) for inner in arguments["transforms"]])
+    return AUGMENTATIONS.build(node)
 
 
 def sampling_of(config: Config) -> Sampling:

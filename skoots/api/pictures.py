@@ -32,10 +32,10 @@ def picture_observers(
     if every is None and all(logger.image_log_interval is None for logger in loggers):
         return []
     keys = [(NEVER_TRAINED, index) for index in range(len(dataset))]
-    sources = {"train": partial(first_with_objects, dataset, keys)}
+    sources = {"train": partial(first_with_objects, dataset.sample, keys)}
     if prepared.validation:
         windows = CoveringDataset([volume for volume, _ in prepared.validation], prepared.validation_crop)
-        sources["validation"] = partial(first_with_objects, windows, range(len(windows)))
+        sources["validation"] = partial(first_with_objects, windows.__getitem__, range(len(windows)))
     decoding, figures = decoding_of(prepared.config), folder / "figures"
     return [
         PictureObserver(sources, decoding, training_pictures, write_training_sheet, loggers, figures, every)

@@ -147,6 +147,7 @@ def training_crops(prepared: Prepared) -> CropDataset:
         prepared.background,
         build_background_augmentations(config),
         config.data.samples_per_epoch,
+        config.data.augment_on == "device",
     )
 
 

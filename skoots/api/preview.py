@@ -80,7 +80,7 @@ def _training(prepared: Prepared, samples: int, epoch: int) -> list[Sample]:
     dataset = training_crops(prepared)
     sampler = EpochSampler(len(dataset), prepared.config.train_settings.seed)
     sampler.set_epoch(epoch)
-    return [dataset[key] for key in list(sampler)[:samples]]
+    return [dataset.sample(key) for key in list(sampler)[:samples]]
 
 
 def _validation(prepared: Prepared, samples: int) -> list[Sample]:

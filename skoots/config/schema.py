@@ -164,9 +164,15 @@ class DataSection(Section):
         description="whose statistics `normalize` takes: each volume's own, or those of all training volumes "
         "together, also when segmenting",
     )
-    augment: Literal["default", "none"] | list[Node] = Field(
+    augment: Literal["default", "original", "none"] | list[Node] = Field(
         default="default",
-        description="how crops are disturbed; or a list of augmentations `{type: Name, ...}`",
+        description="how crops are disturbed; `original` as the original SKOOTS does it; or a list of "
+        "augmentations `{type: Name, ...}`",
+    )
+    augment_on: Literal["cpu", "device"] = Field(
+        default="cpu",
+        description="where crops are resampled, disturbed and given their targets: in the loading processes, "
+        "or on `device`",
     )
     background_augment: Literal["default", "none"] | list[Node] = Field(
         default="default", description="the same for crops of `background`; by default flips and grey values"

@@ -242,6 +242,17 @@ class _Inspector(NodeInspector):
     def augmentation(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.data.augment.base import AUGMENTATIONS
 
+        def transforms(value: Any, at: str) -> Any:
+            if not isinstance(value, list):
+                self.fault(at, f"is {shown(value)}, must be a list of augmentations")
+                return value
+            return [
+                self.nested(AUGMENTATIONS.get, item, f"{at}.{i}", found=self.augmentation)
+                for i, item in enumerate(value)
+            ]
+
+        if node["type"] == "Sequential":
+            return self.part(AUGMENTATIONS.get, node, path, nested={"transforms": transforms})
         return self.nested(AUGMENTATIONS.get, node, path)
 
     def head(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from skoots.data.augment import Augmentation
+from skoots.data.augment import Augmentation, Frame, Sequential
 from skoots.data.background import background_volume
 from skoots.data.crops import covering_crops, random_crop
 from skoots.data.label_index import index_labels
@@ -20,6 +21,8 @@ from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.mixture import Mixture
 from skoots.data.normalize import NormalizationKind, measure_intensity
 from skoots.data.pairs import Pair, find_images, find_pairs
+from skoots.data.raw_batch import RawBatch, RawSample, Unmade
+from skoots.data.resident import ResidentSample, keep_resident
 from skoots.data.sampling import Places, Sampling
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.data.survey import Survey, survey_labels
@@ -29,7 +32,7 @@ from skoots.geometry import Box, relative_spacing
 from skoots.ranges import Count, Length, NotNegative
 from skoots.registry import Registry
 from skoots.runtime import cpu_count
-from skoots.samples import Sample
+from skoots.samples import Batch, Sample
 from skoots.skeletons import Skeletons, skeletonize
 from skoots.skeletons.skeletonize import Algorithm
 from skoots.synthetic import make_volume
@@ -95,7 +98,8 @@ class Folder(Source):
         samples_per_volume: windows drawn from each volume in an epoch.
         names: only these volumes; None takes all.
         box: only a part of each volume: start and stop voxel per axis, e.g. [[0, 0, 0], [20, 256, 292]].
-        store: ``memory`` reads each volume once; ``disk`` reads the windows as they come.
+        store: ``memory`` reads each volume once; ``disk`` reads the windows as they come; ``gpu`` keeps
+            each volume on the device that trains, which needs ``augment_on: device``.
         cache_mb: with ``disk``, mebibytes of decoded chunks that each process keeps for the source.
     """
 
@@ -105,7 +109,7 @@ class Folder(Source):
         samples_per_volume: Count = 32,
         names: list[str] | None = None,
         box: list[list[int]] | None = None,
-        store: Literal["memory", "disk"] = "memory",
+        store: Literal["memory", "disk", "gpu"] = "memory",
         cache_mb: Count = 256,
     ) -> None:
         self.path, self.samples_per_volume, self.names, self.store = (
@@ -144,7 +148,7 @@ class Folder(Source):
     def _stored(self, volume: Volume) -> Volume:
         """The volume, or the box of it, where ``store`` says."""
         part = volume if self.box is None else PartVolume(volume, self.box)
-        return ArrayVolume.of(part) if self.store == "memory" else part.cached_in(self.chunks)
+        return part.cached_in(self.chunks) if self.store == "disk" else ArrayVolume.of(part)
 
     def _open_pair(self, pair: Pair, reading: Reading) -> LabelledVolume:
         image, labels = open_pair(pair, reading.voxel_size)
@@ -152,8 +156,9 @@ class Folder(Source):
         image, labels = self._stored(image), self._stored(labels)
         skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, cache=self.box is None)
         intensity = measure_intensity(image, reading.normalize)
+        resident = uuid.uuid4().hex if self.store == "gpu" else ""
         return LabelledVolume(
-            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label
+            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label, resident
         )
 
 
@@ -308,18 +313,19 @@ def check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
         )
 
 
-class CropDataset(Dataset[Sample]):
+class CropDataset(Dataset["Sample | Unmade"]):
     """Random windows; a key (epoch, index) and the seed say everything about one, whoever asks for it.
 
     Args:
         volumes: each with the number of windows that an epoch draws from it.
         crop: voxels of a window per axis.
-        augmentations: applied one after the other.
+        augmentations: as of a ``Sequential``: one map for all that move voxels, then the others.
         seed: of the run.
         sampling: what windows are drawn around.
         background: volumes without objects, drawn from along with the others.
         background_augmentations: applied to windows of these.
         samples_per_epoch: windows of an epoch, shared out in proportion; None takes all that volumes ask for.
+        on_device: windows are only read and drawn here; a ``RawBatch`` makes them where it is moved to.
     """
 
     def __init__(
@@ -332,19 +338,25 @@ class CropDataset(Dataset[Sample]):
         background: Sequence[tuple[LabelledVolume, int]] = (),
         background_augmentations: Sequence[Augmentation] = (),
         samples_per_epoch: int | None = None,
+        on_device: bool = False,
     ) -> None:
         self.crop, self.seed, self.sampling = tuple(crop), seed, sampling or Sampling()
-        self.augmentations, self.background_augmentations = (
-            list(augmentations),
-            list(background_augmentations),
+        self.augment, self.augment_background = (
+            Sequential(augmentations),
+            Sequential(background_augmentations),
         )
+        self.on_device = on_device
         self.labelled = len(volumes)
         self.volumes = [volume for volume, _ in (*volumes, *background)]
         self.mixture = Mixture([count for _, count in (*volumes, *background)], samples_per_epoch, seed)
         surveys = [self._survey(volume) for volume in self.volumes]
         self.places = [Places(v.skeletons, s.boundaries) for v, s in zip(self.volumes, surveys)]
         self.within = [None if s.labelled.is_empty else s.labelled for s in surveys]
+        for volume in self.volumes[:1]:
+            self.augment.rehearse(Frame(self.crop, volume.voxel_size))
         for volume in self.volumes:
+            if volume.resident:
+                self._keep(volume)
             if any(c > n for c, n in zip(self.crop, volume.shape)):
                 log.warning(
                     "%s: the crop %s is larger than the volume %s and is padded.",
@@ -362,18 +374,44 @@ class CropDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.mixture)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    @property
+    def collate(self) -> Callable[[Sequence[Any]], Batch | RawBatch]:
+        """From samples to a batch."""
+        return RawBatch.collate if self.on_device else Batch.collate
+
+    def _keep(self, volume: LabelledVolume) -> None:
+        if not self.on_device:
+            raise VolumeError(
+                f"{volume.name} is to stay on the device (store: gpu), but its crops are made elsewhere. "
+                "Write data.augment_on: device, or store: memory."
+            )
+        keep_resident(volume)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unmade:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         row = self.mixture.volume_of(epoch, index)
         volume, box = self.volumes[row], self.draw(row, rng)
-        augmentations = self.augmentations if row < self.labelled else self.background_augmentations
-        margins = [augmentation.margin(self.crop) for augmentation in augmentations]
-        window = volume.window(box.grow(tuple(sum(m) for m in zip((0,) * box.ndim, *margins))))
-        for augmentation, margin in zip(augmentations, margins):
-            window = augmentation(window, rng).cut(margin)
-        return make_sample(
-            window, f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
+        augment = self.augment if row < self.labelled else self.augment_background
+        origin = f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
+        frame = Frame(self.crop, volume.voxel_size)
+        spatial_map = augment.draw_map(frame, rng)
+        if self.on_device:
+            changes = augment.draw_changes(frame, rng)
+            if volume.resident:
+                return ResidentSample(volume.resident, box, spatial_map, changes, origin)
+            return RawSample.read(volume, box, spatial_map, changes, origin)
+        return make_sample(augment.change(volume.window(box, spatial_map), rng), origin)
+
+    def sample(self, key: tuple[int, int]) -> Sample:
+        """A window with all that is made of it, also where that is left to a device; for whoever looks."""
+        drawn = self[key]
+        if isinstance(drawn, Sample):
+            return drawn
+        batch = RawBatch.collate([drawn]).to("cpu")
+        arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in batch.tensors().items()}
+        return Sample(
+            image=arrays.pop("images"), **arrays, voxel_size=batch.voxel_size, origin=batch.origins[0]
         )
 
     def draw(self, row: int, rng: np.random.Generator) -> Box:

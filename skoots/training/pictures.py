@@ -127,16 +127,16 @@ class PictureObserver(Observer):
         )
 
 
-def first_with_objects(dataset: Any, keys: Sequence[Any]) -> Sample:
+def first_with_objects(sample_of: Callable[[Any], Sample], keys: Sequence[Any]) -> Sample:
     """The first sample that holds an object, or else the first.
 
     Args:
-        dataset: gives a ``Sample`` for a key.
+        sample_of: gives a sample for a key.
         keys: in the order in which they are tried; at least one.
     """
     first = None
     for key in keys:
-        sample: Sample = dataset[key]
+        sample = sample_of(key)
         if (sample.labels > 0).any():
             return sample
         first = sample if first is None else first

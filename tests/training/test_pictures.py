@@ -77,8 +77,8 @@ def sources(volumes: dict[int, LabelledVolume]) -> dict[str, Callable[[], Sample
     crops = CropDataset([(volumes[2], 3)], (16, 16), default_augmentations(), seed=5)
     windows = CoveringDataset([volumes[2]], (16, 32))
     return {
-        "train": lambda: first_with_objects(crops, [(0, 0), (0, 1), (0, 2)]),
-        "validation": lambda: first_with_objects(windows, range(2)),
+        "train": lambda: first_with_objects(crops.__getitem__, [(0, 0), (0, 1), (0, 2)]),
+        "validation": lambda: first_with_objects(windows.__getitem__, range(2)),
     }
 
 
@@ -212,8 +212,8 @@ def test_the_first_sample_with_objects_or_else_the_first() -> None:
         return Sample(nothing, ids, nothing, nothing[0], ids > -1, (1.0,), origin=str(labels))
 
     dataset = {"a": sample(0, 0), "b": sample(0, 2), "c": sample(1, 1)}
-    assert first_with_objects(dataset, ["a", "b", "c"]) is dataset["b"]
-    assert first_with_objects({"a": dataset["a"], "d": sample(0)}, ["a", "d"]) is dataset["a"]
+    assert first_with_objects(dataset.__getitem__, ["a", "b", "c"]) is dataset["b"]
+    assert first_with_objects({"a": dataset["a"], "d": sample(0)}.__getitem__, ["a", "d"]) is dataset["a"]
 
 
 def test_windows_are_found_once(make_runner: Make, sources: dict[str, Callable[[], Sample]]) -> None:
