@@ -76,6 +76,11 @@ def build_runner(
     evaluate = build_evaluator(prepared, processes) if prepared.validation else None
     if evaluate is not None:
         _check_key_metric(prepared)
+    sharded = section.fsdp and processes.world > 1
+    if sharded:
+        from skoots.training.sharding import shard
+
+        shard(model, device, processes.world)
     optimizer = build_optimizer(section.optimizer, model)
     _check_schedule(config, len(loader))
     ascending = bool(section.key_metric_asc)
@@ -105,7 +110,7 @@ def build_runner(
         ema=None if section.ema is None else ExponentialAverage(model, **section.ema.model_dump()),
         swa=None if section.swa is None else StochasticAverage(model, optimizer, **section.swa.model_dump()),
         precision=Precision(section.precision, device),
-        network=Network(model, processes, compiler(section.compile, crop, device)),
+        network=Network(model, processes, compiler(section.compile, crop, device), sharded),
         processes=processes,
         prefetch=section.prefetch,
         look_every=settings.display_iters,
@@ -139,7 +144,8 @@ def _observers(
     if processes.is_first:
         observers.append(ProgressObserver(config.train_settings.display_iters, progress))
         observers.append(LoggerObserver(loggers, config.resolved()))
-        observers += picture_observers(prepared, dataset, loggers, folder)
+        if not section.fsdp:  # pictures are drawn by the first process alone, which has a part of the network
+            observers += picture_observers(prepared, dataset, loggers, folder)
         profile = section.profile.model_dump()
         if any(profile[name] for name in ("autograd_profile", "emit_nvtx", "detect_anomaly", "trace")):
             observers.append(ProfileObserver(folder / "profile", **profile))

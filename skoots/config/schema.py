@@ -325,6 +325,11 @@ class RunnerSection(Section):
         default=0,
         description="how often several processes begin again from the latest snapshot after one died",
     )
+    fsdp: bool = Field(
+        default=False,
+        description="whether the processes share out weights and optimizer state too, for networks that do "
+        "not fit one GPU",
+    )
     sync_batchnorm: bool = Field(
         default=False, description="whether batch norms see the batch of all GPUs instead of their own part"
     )

@@ -223,6 +223,14 @@ class _Inspector(NodeInspector):
     def processes(self, config: Config) -> None:
         """A batch has a part for each process."""
         runner, size = config.runner, config.train_settings.batch_size
+        averaged = runner.snapshots.average_best_models or None
+        copies = {"ema": runner.ema, "swa": runner.swa, "snapshots.average_best_models": averaged}
+        for key, wanted in copies.items():
+            if runner.fsdp and wanted is not None:
+                problem = (
+                    "keeps a second copy of the weights, which runner.fsdp shares out over the processes"
+                )
+                self.fault(f"runner.{key}", problem, "Leave one of the two out.")
         if runner.gpus and runner.processes not in (1, len(runner.gpus)):
             problem = f"is {runner.processes}, but runner.gpus names {len(runner.gpus)} GPUs"
             self.fault("runner.processes", problem, "Leave it out: there is one process for each GPU.")

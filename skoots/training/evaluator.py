@@ -64,8 +64,9 @@ class Evaluator:
         for batch in self.loader:
             own.append(self._measure(model, batch.to(self.device), epoch))
             self.heed()
-        for _ in range(missing):
-            self.heed()  # as often as the others, which ask this process then
+        for _ in range(missing):  # as often as the others, which ask this process then, and for its weights
+            self._measure(model, Batch.collate([self.loader.dataset[0]]).to(self.device), epoch)  # type: ignore[attr-defined]
+            self.heed()
         return _put_together(self.processes.gather(own))
 
     def _windows_that_others_have_more(self) -> int:

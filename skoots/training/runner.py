@@ -303,7 +303,7 @@ class TrainingRunner:
         if not losses.left_out:
             for observer in self.observers:
                 observer.step_end(self, losses.named())
-        if self._reserve_memory and self.processes.is_first:
+        if self._reserve_memory and self.processes.is_first and not self.network.sharded:
             self._reserve_memory = False
             self.snapshots.reserve(self.state(alone=True))
         self.heed(due=ends and self.snapshots.is_due_after(self.step))
@@ -402,7 +402,7 @@ class TrainingRunner:
 
     def _post_mortem(self) -> str:
         """Save the state, and the batch whose loss was no number if it is at hand."""
-        if not self.processes.is_first:
+        if not self.processes.is_first or self.network.sharded:
             return ""
         state = {key: value for key, value in self.state(alone=True).items() if key != "sampler"}
         batch = self.nonfinite.worst

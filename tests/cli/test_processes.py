@@ -208,3 +208,14 @@ def test_torchrun_starts_the_same_training(site: Site, two) -> None:
     assert told.stdout.count("Trained 3 epochs") == 1
     rows, weights = site.result("torchrun")
     assert rows == two[0] and all(torch.equal(weights[name], value) for name, value in two[1].items())
+
+
+def test_a_network_that_is_shared_out_learns_the_same_and_goes_on(site: Site, two) -> None:
+    shared = ("runner.fsdp=true", "runner.ema=null")
+    site.train("shared", 2, "train_settings.epochs=2", *shared)
+    site.run("resume", "shared/tubes", "train_settings.epochs=3")
+    rows, weights = site.result("shared")
+    for row, other in zip(rows, two[0]):
+        assert float(row["train.loss"]) == pytest.approx(float(other["train.loss"]), rel=1e-4)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, two[1][name], rtol=1e-3, atol=1e-5)
