@@ -67,10 +67,22 @@ class Job:
 
 
 def processes_wanted(settings: Config, device: str | None) -> int:
-    """How many processes this one has to start: 1 trains by itself, as does one that was started so."""
-    if "TORCHELASTIC_RUN_ID" in os.environ or device is not None:
+    """How many processes this one has to start: 1 trains by itself, as does one that was started so.
+
+    Args:
+        settings: the config.
+        device: wins over the config's; a GPU is one, and so trains one process.
+    """
+    gpus, processes = len(settings.runner.gpus or ()), settings.runner.processes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         return 1
-    return max(len(settings.runner.gpus or ()), settings.runner.processes)
+    if device == "cpu":
+        return max(processes, gpus)
+    if device is not None and max(gpus, processes) > 1:
+        log.warning(
+            "One process trains on %s; runner.gpus and runner.processes wait for another time.", device
+        )
+    return max(gpus, processes) if device is None else 1
 
 
 def train_in_processes(count: int, job: Job, max_restarts: int = 0) -> TrainingOutcome:
@@ -167,7 +179,7 @@ def train_as_one(job: Job) -> TrainingOutcome:
         settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
         torch.set_num_threads(max(1, cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
         stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
-        kind = "cuda" if settings.runner.gpus else "cpu"
+        kind = "cuda" if settings.runner.gpus and job.device != "cpu" else "cpu"
         with joined(kind) as processes:
             outcome = train_here(
                 settings, _origin(job), job.device, job.progress, processes, stop, job.scratch / RUN

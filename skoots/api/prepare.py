@@ -171,6 +171,8 @@ def device_of(config: Config, local_rank: int = 0) -> str:
     gpus = config.runner.gpus
     if gpus:
         return f"cuda:{gpus[local_rank % len(gpus)]}"
+    if config.runner.processes > 1:
+        return "cpu"
     if config.device in ("auto", "cuda") and local_rank and torch.cuda.is_available():
         return f"cuda:{local_rank % torch.cuda.device_count()}"
     return config.device

@@ -110,7 +110,8 @@ def train(
             written; another process trains in the run; the snapshot to go on from is missing or does not fit.
     """
     settings = load_config(config, overrides, plugins)
-    check_gpus(settings)
+    if device is None:
+        check_gpus(settings)
     origin = Origin(resume, str(runs))
     count = processes_wanted(settings, device)
     if count > 1:
@@ -173,7 +174,8 @@ def resume(
         assert start.state is not None
         config = config_in(start.state, start.source or start.folder)
         settings = load_config(config, overrides, plugins, trusted=False)
-        check_gpus(settings)
+        if device is None:
+            check_gpus(settings)
         count = processes_wanted(settings, device)
         if count == 1:
             return _train(settings, start, device, progress)

@@ -234,6 +234,11 @@ class _Inspector(NodeInspector):
         if runner.gpus and runner.processes not in (1, len(runner.gpus)):
             problem = f"is {runner.processes}, but runner.gpus names {len(runner.gpus)} GPUs"
             self.fault("runner.processes", problem, "Leave it out: there is one process for each GPU.")
+        if runner.processes > 1 and not runner.gpus and config.device.startswith(("cuda", "mps")):
+            problem = f"is {runner.processes} processes on the CPU, but device is {shown(config.device)}"
+            self.fault(
+                "runner.processes", problem, "Name the GPUs: runner.gpus: [0, 1], or write device: cpu."
+            )
         count = max(len(runner.gpus or ()), runner.processes)
         if size % count:
             problem = f"is {size}, which {count} processes cannot share evenly"
