@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class TrainingOutcome:
         swa_snapshot: of the last epochs, if it was asked for.
         ended_early: why it ended before its last epoch of its own accord.
         seconds: how long training took.
+        history: what each epoch measured, by name.
         held_out: whether the scored volumes are ``data.test``, which had no say in anything, or the
             validation volumes, which chose the best snapshot.
     """
@@ -72,6 +73,7 @@ class TrainingOutcome:
     ended_early: str | None = None
     seconds: float = 0.0
     held_out: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def interrupted(self) -> bool:
@@ -110,7 +112,8 @@ def train(
             written; another process trains in the run; the snapshot to go on from is missing or does not fit.
     """
     settings = load_config(config, overrides, plugins)
-    check_gpus(settings)
+    if device is None:
+        check_gpus(settings)
     origin = Origin(resume, str(runs))
     count = processes_wanted(settings, device)
     if count > 1:
@@ -173,7 +176,8 @@ def resume(
         assert start.state is not None
         config = config_in(start.state, start.source or start.folder)
         settings = load_config(config, overrides, plugins, trusted=False)
-        check_gpus(settings)
+        if device is None:
+            check_gpus(settings)
         count = processes_wanted(settings, device)
         if count == 1:
             return _train(settings, start, device, progress)
@@ -279,6 +283,7 @@ def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome
         swa_snapshot=_if_there(folder / "snapshot-swa.pt"),
         ended_early=result.ended_early,
         seconds=seconds,
+        history=result.history,
     )
 
 

@@ -116,6 +116,15 @@ class Processes:
             self.largest(0)
 
 
+def lost_touch(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    told = str(error)
+    by_network = isinstance(error, RuntimeError) and (
+        "gloo/" in told or "NCCL" in told or "onnection" in told
+    )
+    return by_network or isinstance(error, dist.DistError)
+
+
 @contextmanager
 def joined(device_kind: str) -> Iterator[Processes]:
     """This process among those that ``torchrun``, or skoots itself, has started; alone if none has.
@@ -146,6 +155,7 @@ class Network:
         model: on its device.
         processes: those that train together.
         compiled: makes of a module its compiled form.
+        sharded: whether each process has a part of the weights alone, see ``sharding.py``.
     """
 
     def __init__(
@@ -153,11 +163,13 @@ class Network:
         model: SegmentationModel,
         processes: Processes | None = None,
         compiled: Callable[[nn.Module], nn.Module] = lambda module: module,
+        sharded: bool = False,
     ) -> None:
         self.model, self.processes, self.compiled = model, processes or Processes(), compiled
+        self.sharded = sharded
         self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         self._waiting: frozenset[str] | None = None
-        self.module: nn.Module = compiled(model) if self.processes.world == 1 else model
+        self.module: nn.Module = compiled(model) if self.processes.world == 1 or sharded else model
 
     def begin_epoch(self, epoch: int) -> None:
         """Say which epoch comes; 0 is the warm-up, in which every head counts."""
@@ -170,6 +182,8 @@ class Network:
         for name, parameter in self.model.named_parameters():
             head = name.split(".")[1] if name.startswith("heads.") else ""
             parameter.requires_grad_(name in self._trainable and head not in waiting)
+        if self.sharded:
+            return
         if len(waiting) == len(self.model.heads):
             self.module = self.model  # nothing learns yet
             return
@@ -183,7 +197,8 @@ class Network:
         )
 
     def without_exchange(self) -> AbstractContextManager[Any]:
-        """For all but the last of the batches that make one update: gradients stay on their process."""
+        """For all but the last of the batches that make one update: gradients stay on their process, where
+        there is room for them."""
         bare = getattr(self.module, "_orig_mod", self.module)
         return bare.no_sync() if isinstance(bare, DistributedDataParallel) else nullcontext()
 

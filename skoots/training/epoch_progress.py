@@ -39,7 +39,7 @@ class EpochProgress:
         """One more batch."""
         self.samples += samples
         self.batches += 1
-        values = torch.where(losses.finite, losses.values, 0.0).double()
+        values = torch.where(losses.finite, losses.values, 0.0).to(_wide(losses.values.device))
         one = losses.finite.long()
         self.names = losses.names
         self.sums = values if self.sums is None else self.sums + values
@@ -74,7 +74,12 @@ class EpochProgress:
         progress = cls(state["samples"], state["batches"], tuple(state["sums"]))
         progress.rates = dict(state.get("rates", {}))
         if progress.names:
-            values = [torch.as_tensor(value, dtype=torch.float64) for value in state["sums"].values()]
+            values = [torch.as_tensor(value, dtype=_wide(device)) for value in state["sums"].values()]
             progress.sums = torch.stack([value.to(device) for value in values])
             progress.counted = torch.as_tensor(state["counted"]).to(device).clone()
         return progress
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """In which sums are kept; Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

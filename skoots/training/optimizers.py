@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -136,7 +136,12 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     return {**optimizer.state_dict(), "type": type(optimizer).__name__}
 
 
-def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any], options: bool = True) -> None:
+def load_optimizer_state(
+    optimizer: Optimizer,
+    state: Mapping[str, Any],
+    options: bool = True,
+    load: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
     """Give an optimizer the state that a snapshot holds.
 
     Args:
@@ -145,6 +150,7 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any], options
         options: whether learning rate, momentum and the other options come from the state too. Say False when
             the schedule follows the config and is replayed: then only what the optimizer has learnt about the
             parameters is loaded.
+        load: takes the state; None is ``optimizer.load_state_dict``.
 
     Raises:
         SnapshotError: it is the state of another class, or of another model.
@@ -159,7 +165,7 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any], options
         {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
     ]
     try:
-        optimizer.load_state_dict({key: value for key, value in state.items() if key != "type"})
+        (load or optimizer.load_state_dict)({key: value for key, value in state.items() if key != "type"})
     except (ValueError, KeyError) as error:
         raise SnapshotError(f"The snapshot's optimizer state does not fit the model: {error}.") from error
     if not options:

@@ -47,9 +47,9 @@ class Precision:
 
     def apply(self) -> None:
         """Set what torch keeps for the whole process, and say what is to be expected of the format here."""
-        allowed = "tf32" if self.name == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = allowed
-        torch.backends.cudnn.conv.fp32_precision = allowed  # type: ignore[attr-defined]
+        # Torch refuses to read these two, as its compiler does, once their newer names were written.
+        torch.set_float32_matmul_precision("high" if self.name == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.name == "tf32"
         if self.name == "bfloat16" and self.kind == "cpu":
             log.warning(
                 "runner.precision: convolutions in bfloat16 are hundreds of times slower than float32 on "

@@ -198,6 +198,11 @@ class TrainingRunner:
         """The one to validate and to segment with: the moving average if there is one."""
         return self.model if self.ema is None else self.ema.model
 
+    @property
+    def samples_of_epoch(self) -> int:
+        """That all processes together draw; a last batch that would be smaller is left out."""
+        return len(self.loader) * (self.loader.batch_size or 1) * self.processes.world
+
     def end_early(self, reason: str) -> None:
         """End the training after the running epoch; for observers."""
         self.ended_early = reason
@@ -302,7 +307,7 @@ class TrainingRunner:
         if not losses.left_out:
             for observer in self.observers:
                 observer.step_end(self, losses.named())
-        if self._reserve_memory and self.processes.is_first:
+        if self._reserve_memory and self.processes.is_first and not self.network.sharded:
             self._reserve_memory = False
             self.snapshots.reserve(self.state(alone=True))
         self.heed(due=ends and self.snapshots.is_due_after(self.step))
@@ -406,7 +411,7 @@ class TrainingRunner:
 
     def _post_mortem(self) -> str:
         """Save the state, and the batch whose loss was no number if it is at hand."""
-        if not self.processes.is_first:
+        if not self.processes.is_first or self.network.sharded:
             return ""
         state = {key: value for key, value in self.state(alone=True).items() if key != "sampler"}
         batch = self.nonfinite.worst

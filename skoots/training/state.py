@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from skoots.errors import SnapshotError
@@ -38,8 +39,7 @@ def training_state(runner: TrainingRunner, alone: bool = False) -> dict[str, Any
     processes = Processes() if alone else runner.processes
     state = {
         **described_state(runner, runner.history[-1] if runner.history else {}),
-        "net": unwrapped(runner.model).state_dict(),
-        "optimizer_state_dict": optimizer_state(runner.optimizer),
+        **_weights_and_optimizer(runner),
         "sampler": {"plan": _plan(runner), **runner.progress.plain()},
         "best": runner.best,
         "averaging": {"pool": runner.pool},
@@ -75,6 +75,19 @@ def training_state(runner: TrainingRunner, alone: bool = False) -> dict[str, Any
     return state
 
 
+def _weights_and_optimizer(runner: TrainingRunner) -> dict[str, Any]:
+    if runner.network.sharded:
+        from skoots.training.sharding import whole_optimizer_state, whole_weights
+
+        state = whole_optimizer_state(runner.optimizer)
+        kind = type(runner.optimizer).__name__
+        return {"net": whole_weights(runner.model), "optimizer_state_dict": {**state, "type": kind}}
+    return {
+        "net": unwrapped(runner.model).state_dict(),
+        "optimizer_state_dict": optimizer_state(runner.optimizer),
+    }
+
+
 def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_scheduler: bool) -> None:
     """See :meth:`TrainingRunner.load_state`."""
     _load_weights(runner, state)
@@ -104,7 +117,12 @@ def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_s
 
 def _load_weights(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
     try:
-        load_weights(runner.model, state["net"])
+        if runner.network.sharded:
+            from skoots.training.sharding import load_whole_weights
+
+            load_whole_weights(runner.model, state["net"])
+        else:
+            load_weights(runner.model, state["net"])
         if runner.ema is not None:
             load_weights(runner.ema.model, state.get("ema_net", state["net"]))
             runner.ema.steps = state.get("averaging", {}).get("ema_steps", 0)
@@ -124,7 +142,8 @@ def _load_optimizer(runner: TrainingRunner, state: Mapping[str, Any], load_sched
     take_up = load_scheduler and "torch_scheduler_state_dict" in state
     if "optimizer_state_dict" in state:
         options = take_up or (load_scheduler and runner.scheduler is None)
-        load_optimizer_state(runner.optimizer, state["optimizer_state_dict"], options)
+        saved = state["optimizer_state_dict"]
+        load_optimizer_state(runner.optimizer, saved, options, _how_to_load(runner))
     else:
         log.warning("The snapshot holds no state of the optimizer, which begins anew.")
     if runner.scheduler is not None:
@@ -134,6 +153,14 @@ def _load_optimizer(runner: TrainingRunner, state: Mapping[str, Any], load_sched
             steps = runner.step if runner.interval == "step" else runner.epoch
             metrics = [epoch.get(runner.monitor) for epoch in runner.history]
             replay(runner.scheduler, steps, [] if runner.interval == "step" else metrics)
+
+
+def _how_to_load(runner: TrainingRunner) -> Callable[[dict[str, Any]], None]:
+    if not runner.network.sharded:
+        return runner.optimizer.load_state_dict
+    from skoots.training.sharding import load_whole_optimizer_state
+
+    return partial(load_whole_optimizer_state, runner.optimizer)
 
 
 def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:

@@ -125,6 +125,8 @@ class TrainingStep:
         finite = self._finite
         if gradients:
             length = nn.utils.get_total_norm(gradients)
+            if self.network.sharded:
+                length = length.full_tensor()  # type: ignore[attr-defined]
             finite = finite & length.isfinite()
             if self.clip_gradient is not None:
                 nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_gradient, length)

@@ -212,7 +212,7 @@ def test_the_summary_says_why_it_ended_early(
     )
     assert main(["train", str(path), "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Trained 2 epochs" in said and "It ended early: train.loss has not become better" in said
+    assert "Trained 2 epochs" in said and "Training ended early: train.loss has not become better" in said
 
 
 # Speed and profiling ----------------------------------------------------------------------------------------

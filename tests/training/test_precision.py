@@ -55,10 +55,9 @@ def test_float16_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tf32_is_allowed_where_asked_for_alone(caplog: pytest.LogCaptureFixture) -> None:
     try:
-        for name, allowed in (("tf32", "tf32"), ("float32", "ieee")):
+        for name, allowed in (("tf32", True), ("float32", False)):
             Precision(name, "cpu").apply()  # type: ignore[arg-type]
-            assert torch.backends.cuda.matmul.fp32_precision == allowed
-            assert torch.backends.cudnn.conv.fp32_precision == allowed  # type: ignore[attr-defined]
+            assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
         (record,) = caplog.records
         assert "tf32 has no effect without CUDA" in record.getMessage()
     finally:
