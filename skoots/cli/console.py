@@ -38,7 +38,7 @@ class StderrHandler(logging.Handler):
 
 
 def speaks() -> bool:
-    """Whether this process is the one that talks to the user: of those that ``torchrun`` starts, the first."""
+    """Whether this process is the one that talks to the user: the first one of several."""
     return os.environ.get("RANK", "0") == "0"
 
 

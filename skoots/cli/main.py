@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -55,19 +57,33 @@ class Verbs(typer.core.TyperGroup):
 
 @contextmanager
 def signals_like_ctrl_c() -> Iterator[None]:
-    """Clean up where SIGTERM and SIGUSR1 would end the process without a word. Only a main thread can."""
+    """Clean up where SIGTERM and SIGUSR1 would end the process without a word. Only a main thread can.
+
+    Where Python cannot raise, in the callback of a weak reference for instance, it drops what a signal raises
+    with a warning; then the signal is sent again.
+    """
 
     def terminate(signum: int, frame: FrameType | None) -> None:
         raise Terminated(signum)
+
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        if isinstance(dropped.exc_value, KeyboardInterrupt):
+            number = signal_of(dropped.exc_value)
+            threading.Timer(0.01, lambda: os.kill(os.getpid(), number)).start()
+        else:
+            hook(dropped)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
     before = {number: signal.signal(number, terminate) for number in numbers}
+    hook = sys.unraisablehook
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -168,8 +168,9 @@ def summary(outcome: TrainingOutcome, plugins: Sequence[str] = ()) -> str:
         "Picture": outcome.figure,
     }
     early = "" if outcome.ended_early is None else f" Training ended early: {outcome.ended_early}."
+    trained = console.count(outcome.epochs, "epoch")
     paragraphs = [
-        f"Trained {console.count(outcome.epochs, 'epoch')} in {console.duration(outcome.seconds)}{best}.{early}",
+        f"Trained {trained} in {console.duration(outcome.seconds)}{best}.{early}",
         course(outcome),
         _scores(outcome),
         console.places(lying),

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 from zygote import Zygote
 
-from skoots.cli.main import main
+from skoots.cli.main import main, signals_like_ctrl_c
 from skoots.config.yaml12 import dump
+from skoots.errors import Terminated
 from skoots.snapshots import read_newest, read_snapshot
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
@@ -202,6 +204,16 @@ def test_a_second_signal_ends_at_once(zygote: Zygote) -> None:
         os.kill(child, signal.SIGTERM)
     assert zygote.status() == 143
     read_newest(only_run(zygote, "twice"))
+
+
+def test_a_signal_where_python_cannot_raise_is_not_lost() -> None:
+    """As in the callback of a weak reference, which drops whatever is raised in it."""
+    target = type("Target", (), {})()
+    watch = weakref.ref(target, lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Terminated), signals_like_ctrl_c():
+        del target
+        assert watch() is None
+        time.sleep(5)
 
 
 def test_sigterm_while_the_result_is_scored(zygote: Zygote) -> None:

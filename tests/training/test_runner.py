@@ -641,7 +641,7 @@ def test_progress_says_a_line_for_every_validated_epoch(
     assert f"loss {loss:.3f} (vector {part:.3f} semantic" in lines[0]
     assert lines[0].endswith("| test.loss 2.000 (best)") and lines[1].endswith("| test.loss 3.000")
     bar = capsys.readouterr().err
-    assert "8/8" in bar and "epoch 4/4 loss" in bar
+    assert "16/16" in bar and "samples/s" in bar and "epoch 4/4:" in bar and "loss" in bar
 
 
 def test_the_last_epoch_has_a_line_in_any_case(make_runner: Make, caplog: pytest.LogCaptureFixture) -> None:
