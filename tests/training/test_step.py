@@ -219,7 +219,7 @@ def _reads_of(runner: TrainingRunner, batch: Batch, reads: Reads) -> list[str]:
     runner.model.targets = targets_of  # type: ignore[method-assign]
     with reads:
         runner._one_batch(batch, 1)
-    return reads.found
+    return list(reads.found)
 
 
 def test_the_optimizers_that_are_not_fused_wait_once_an_update(make_runner: Make, reads: Reads) -> None:
