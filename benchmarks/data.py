@@ -3,8 +3,8 @@
     python benchmarks/data.py [skeletons targets masks sample waiting] [--rounds 5]
 
 The ways of doing one thing run in turns in one process, and the median of each is printed with its ratio to
-the first. The naive ways are written here, plainly: they look at the whole volume, or the whole crop, once for
-every object, and resample once for every augmentation.
+the first. The naive ways are written here, plainly: they look at the whole volume, or the whole crop, once
+for every object, and resample once for every augmentation.
 
 - skeletons: of a small (64 x 256 x 256, 90 objects) and a large volume (128 x 512 x 512, 400 objects), by one
   thread and by two. Of the large volume the naive ways trace some objects only, and their time is scaled;
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 import statistics
 import tempfile
@@ -37,11 +38,9 @@ from skoots.api.prepare import prepare
 from skoots.api.runner import build_runner
 from skoots.api.start import Start
 from skoots.config import load_config
-from skoots.data.augment import AUGMENTATIONS, Augmentation
 from skoots.data.dataset import CropDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.normalize import measure_intensity
-from skoots.errors import ConfigError
 from skoots.skeletons import Skeletons, nearest_offsets, skeleton_mask, skeletonize
 from skoots.synthetic import make_volume
 from skoots.training.step import TrainingStep
@@ -120,10 +119,12 @@ def masks(asked: argparse.Namespace) -> None:
 
 def sample(asked: argparse.Namespace) -> None:
     """A whole augmented sample, everything on."""
-    dataset, names = _dataset()
-    volume = dataset.volumes[0]
-    box = tuple(slice((n - c) // 2, (n + c) // 2) for n, c in zip(volume.shape, CROP))
-    points = {k: p - [s.start for s in box] for k, p in volume.skeletons.as_dict().items()}
+    volume, dataset, names = _dataset()
+    # As far as a turn by 45 degrees and the smallest scale reach, else corners would be empty.
+    plane = math.ceil(max(CROP) * math.sqrt(2) / 0.85)
+    start = [(n - c) // 2 for n, c in zip(LARGE, (CROP[0], plane, plane))]
+    box = tuple(slice(s, s + c) for s, c in zip(start, (CROP[0], plane, plane)))
+    points = {k: p - start for k, p in volume.skeletons.as_dict().items()}
     image, labels = (array[box] for array in _volume(LARGE, 400))
     drawn = iter(range(10**9))
     print(f"an augmented sample of {_times(CROP)} voxels, 1 thread; ours: {', '.join(names)}")
@@ -138,8 +139,8 @@ def sample(asked: argparse.Namespace) -> None:
 
 def waiting(asked: argparse.Namespace) -> None:
     """How long a training step waits for ``next(loader)``."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    print(f"waiting for data, {CONFIG.name}, {torch.get_num_threads()} threads compute")
+    torch.set_num_threads(asked.threads)
+    print(f"waiting for data, {CONFIG.name}, threads that compute: {torch.get_num_threads()}")
     for workers in (0, 1, 2):
         config = load_config(CONFIG, [f"train_settings.dataloader_workers={workers}", "device=cpu"])
         with tempfile.TemporaryDirectory() as folder:
@@ -149,11 +150,11 @@ def waiting(asked: argparse.Namespace) -> None:
             epochs = [_epoch(runner.loader, step, epoch) for epoch in range(1, 2 + asked.epochs)][1:]
             del runner
         shares = [waited / (waited + worked) for waited, worked, _ in epochs]
-        steps = sum(count for _, _, count in epochs)
-        seconds = sum(waited + worked for waited, worked, _ in epochs) / steps
+        waited, worked, steps = (sum(epoch[i] for epoch in epochs) for i in range(3))
         print(
-            f"  {workers} workers: waits {100 * statistics.median(shares):5.2f} % of the time "
-            f"(of an epoch, median of {len(shares)}), {1000 * seconds:.0f} ms a step"
+            f"  {workers} workers: waits {100 * statistics.median(shares):5.2f} % of the time of an epoch, "
+            f"{1000 * waited / steps:.1f} ms of {1000 * (waited + worked) / steps:.0f} ms a step",
+            flush=True,
         )
     torch.set_num_threads(1)
 
@@ -191,7 +192,7 @@ def naive_skeletons(labels: np.ndarray, ids: np.ndarray, boxed: bool = True) -> 
 
 
 def naive_nearest(labels: np.ndarray, points: Points) -> np.ndarray:
-    """For every object of the crop a look at the whole crop, and all distances, voxels to points."""# distances from its voxels to its points."""
+    """For every object of the crop a look at the whole crop, and all distances, voxels to points."""
     offset = np.zeros((labels.ndim, *labels.shape), np.float32)
     for object_id in np.unique(labels):
         if object_id == 0 or object_id not in points:
@@ -248,11 +249,15 @@ def naive_sample(image: np.ndarray, labels: np.ndarray, points: Points, seed: in
     where = turn @ (grid - centre[:, None]) + centre[:, None]
     image, labels = _looked_up(image, where, 1), _looked_up(labels, where, 0)
     points = {k: (p - centre) @ np.linalg.inv(turn).T + centre for k, p in points.items()}
-    coarse = rng.normal(size=(labels.ndim, 2, 6, 6)) * (shape * [0.005, 0.025, 0.025])[:, None, None, None]
+    reach = np.array(CROP) / 2 * [0.01, 0.05, 0.05]
+    coarse = rng.normal(size=(labels.ndim, 2, 6, 6)) * reach[:, None, None, None]
     bend = np.stack([ndimage.zoom(c, shape / c.shape, order=1) for c in coarse])
     where = grid + bend.reshape(labels.ndim, -1)
     image, labels = _looked_up(image, where, 1), _looked_up(labels, where, 0)
     points = {k: p - _at(bend, p) for k, p in points.items()}
+    start = (shape - CROP) // 2
+    inner = tuple(slice(s, s + c) for s, c in zip(start, CROP))
+    image, labels, points = image[inner], labels[inner], {k: p - start for k, p in points.items()}
     image = 1 - image
     image = image + rng.uniform(-0.1, 0.1)
     image = (image - image.mean()) * rng.uniform(0.75, 2) + image.mean()
@@ -294,8 +299,8 @@ def _crop() -> tuple[np.ndarray, Skeletons]:
     return crop, Skeletons(near.ids, near.starts, near.points - np.array(start, np.float32), near.inscribed)
 
 
-def _dataset() -> tuple[CropDataset, list[str]]:
-    """Crops of the large volume with every augmentation on, and the names of these."""
+def _dataset() -> tuple[LabelledVolume, CropDataset, list[str]]:
+    """The large volume, crops of it with every augmentation on, and the names of these."""
     image, labels = _volume(LARGE, 400)
     volume = ArrayVolume("tubes", image, ISOTROPIC)
     labelled = LabelledVolume(
@@ -306,18 +311,11 @@ def _dataset() -> tuple[CropDataset, list[str]]:
         measure_intensity(volume, "zscore"),
         ISOTROPIC,
     )
-    augmentations = _augmentations()
+    augmentations = build_augmentations(load_config(CONFIG, ["data.augment=original"]))
     for augmentation in augmentations:
         augmentation.rate = 1.0  # type: ignore[attr-defined]
-    return CropDataset([(labelled, 64)], CROP, augmentations), [type(a).__name__ for a in augmentations]
-
-
-def _augmentations() -> list[Augmentation]:
-    """The original's, or all that there are."""
-    try:
-        return build_augmentations(load_config(CONFIG, ["data.augment=original"]))
-    except ConfigError:
-        return [AUGMENTATIONS.build(name) for name in AUGMENTATIONS.names()]
+    names = [type(augmentation).__name__ for augmentation in augmentations]
+    return labelled, CropDataset([(labelled, 64)], CROP, augmentations), names
 
 
 def _extra_memory(way: Callable[[], object], times: int = 3) -> int:
@@ -369,6 +367,7 @@ def main() -> None:
     parser.add_argument(
         "--objects", type=int, default=40, help="of the large volume that the naive way traces"
     )
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="that compute in waiting")
     parser.add_argument("--epochs", type=int, default=5, help="of the training that is watched")
     asked = parser.parse_args()
     unknown = set(asked.figures) - set(FIGURES)

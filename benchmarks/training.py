@@ -1,9 +1,13 @@
 """What the parts of a training step cost, beside the plain way to write them.
 
-    python benchmarks/training.py [vector_loss targets optimizer] [--threads 1] [--rounds 15]
+    python benchmarks/training.py [engine processes vector_loss targets optimizer] [--threads 1] [--rounds 15]
 
 All ways of doing one thing run in turns in one process, and the median of each is printed:
 
+- engine: epochs of the network of ``model_configs/unet3d.yaml`` in the runner with all its default observers,
+  beside a bare loop over the same tensors;
+- processes: the same training in two processes of one thread, beside one process of two, in turns, each
+  started by ``skoots train``;
 - vector_loss: the vector head's target and loss, forward and backward, on a crop of 20 x 300 x 300 voxels,
   beside the literal form: a mesh of coordinates, the distance on each axis, sums of true positives, false
   positives and false negatives;
@@ -15,16 +19,26 @@ All ways of doing one thing run in turns in one process, and the median of each 
 from __future__ import annotations
 
 import argparse
+import copy
+import itertools
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skoots.api.build import DataFacts, build_model, with_scale
+from skoots.api.prepare import prepare
+from skoots.api.runner import build_loggers, build_runner
+from skoots.api.start import Start
 from skoots.config import load_config
 from skoots.data.augment import Window
 from skoots.data.labelled_volume import make_sample
@@ -35,9 +49,140 @@ from skoots.models.heads.vector import VectorHead
 from skoots.samples import Batch
 from skoots.skeletons import baked_embed_to_prob, skeletonize, vector_to_embedding
 from skoots.synthetic import make_volume
+from skoots.training.optimizers import build_optimizer
 
 CONFIG = Path(__file__).parents[1] / "model_configs" / "unet3d.yaml"
 ALPHA, BETA, EPS = 0.25, 0.75, 1e-8  # of the vector head's Tversky
+
+
+def engine(asked: argparse.Namespace) -> None:
+    """What the runner costs over a loop in which nothing is watched, saved or counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(load_config(CONFIG, ["data.validation=[]", "runner.key_metric=test.loss"]))
+        bare = copy.deepcopy(prepared.model).train()
+        optimizer = build_optimizer(prepared.config.runner.optimizer, bare)
+        runner = build_runner(
+            prepared, Start(Path(folder)), build_loggers(prepared.config, Path(folder)), False
+        )
+        batches = list(runner.loader)
+        sampler = SimpleNamespace(set_epoch=lambda epoch, done=0: None, length=runner.loader.sampler.length)
+        runner.loader = _Same(batches, sampler, runner.loader.batch_size)  # type: ignore[assignment]
+        runner.epochs = 10**9
+        for observer in runner.observers:
+            observer.fit_start(runner)
+
+        def forward_and_backward() -> None:
+            for batch in batches:
+                loss, _ = bare.loss(bare(batch.images), bare.targets(batch), batch, 1)
+                optimizer.zero_grad()
+                loss.backward()
+
+        def bare_loop() -> None:
+            for batch in batches:
+                loss, _ = bare.loss(bare(batch.images), bare.targets(batch), batch, 1)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+        forms = {
+            "forward and backward alone": forward_and_backward,
+            "bare loop": bare_loop,
+            "runner": lambda: runner._one_epoch(runner.epoch + 1),
+        }
+        names, rounds = list(forms), []
+        for number in range(asked.rounds + 1):
+            seconds = {}
+            for name in names[number % 3 :] + names[: number % 3]:
+                began = time.perf_counter()
+                forms[name]()
+                seconds[name] = time.perf_counter() - began
+            rounds.append(seconds)
+        runner.snapshots.close()
+        for observer in runner.observers:
+            observer.fit_end(runner)
+    rounds = rounds[1:]
+    samples = sum(len(batch.origins) for batch in batches)
+    print(f"\nengine: epochs of {len(batches)} steps, {samples} crops of {list(batches[0].labels.shape[1:])}")
+    for name in names:
+        median = statistics.median(seconds[name] for seconds in rounds)
+        print(f"  {name:28} {1000 * median / len(batches):8.1f} ms a step {samples / median:7.2f} samples/s")
+    over = statistics.median(s["runner"] / s["bare loop"] for s in rounds)
+    outside = statistics.median(1 - s["forward and backward alone"] / s["runner"] for s in rounds)
+    print(f"  the runner over the bare loop: {100 * (over - 1):+.1f} %")
+    print(f"  share of the runner's step outside forward and backward: {100 * outside:.1f} %")
+
+
+@dataclass
+class _Same:
+    """The same batches in every epoch, without the time that loading takes."""
+
+    batches: list[Batch]
+    sampler: SimpleNamespace
+    batch_size: int | None
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+CLOCK = """
+import time
+from skoots.loggers.base import LOGGERS, Logger
+
+@LOGGERS.register
+class Clock(Logger):
+    def __init__(self, file):
+        self.file = file
+
+    def scalars(self, values, epoch):
+        with open(self.file, "a") as stream:
+            print(time.monotonic(), file=stream)
+"""
+
+
+def processes(asked: argparse.Namespace) -> None:
+    """Throughput of two processes with one thread beside one process with two."""
+    epochs = max(3, asked.rounds // 3)
+    ratios: list[float] = []
+    print(f"\nprocesses: {epochs} epochs in turns, samples/s of the epochs after the first")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "clock.py").write_text(CLOCK)
+        for turn in range(4):
+            speeds = {count: _speed(Path(folder), count, turn, epochs) for count in (1, 2)}
+            ratios.append(speeds[2] / speeds[1])
+            print(f"  one process {speeds[1]:7.2f}   two processes {speeds[2]:7.2f}   ratio {ratios[-1]:.2f}")
+    print(f"  two processes reach {statistics.median(ratios):.2f} of one")
+
+
+def _speed(folder: Path, count: int, turn: int, epochs: int) -> float:
+    clock = folder / f"clock-{count}-{turn}"
+    words = [
+        "train",
+        str(CONFIG),
+        "--quiet",
+        "--runs",
+        str(folder / "runs"),
+        "--plugin",
+        str(folder / "clock.py"),
+    ]
+    words += [
+        f"runner.processes={count}",
+        f"train_settings.epochs={epochs}",
+        "data.validation=[]",
+        "data.test=[]",
+    ]
+    words += [
+        "runner.key_metric=test.loss",
+        f"logger=[{{type: Clock, file: {clock}}}]",
+        "runner.scheduler=null",
+    ]
+    subprocess.run([sys.executable, "-m", "skoots", *words], check=True, capture_output=True)
+    times = [float(line) for line in clock.read_text().split()]
+    source = load_config(CONFIG).data.train[0]
+    samples = source["volumes"] * source["samples_per_volume"]
+    return samples / statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 def vector_loss(asked: argparse.Namespace) -> None:
@@ -172,7 +317,7 @@ def _batch(shape: list[int]) -> Batch:
     return Batch.collate([make_sample(window)])
 
 
-FIGURES = {figure.__name__: figure for figure in (vector_loss, targets, optimizer)}
+FIGURES = {figure.__name__: figure for figure in (engine, processes, vector_loss, targets, optimizer)}
 
 
 def main() -> None:

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 from torch.nn.utils import clip_grad_norm_
 
-from skoots.api.build import build_augmentations
-from skoots.api.prepare import prepare
+from skoots.api.prepare import prepare, training_crops
 from skoots.config import load_config
-from skoots.data.dataset import CropDataset
 from skoots.data.loaders import train_loader
 from skoots.training.optimizers import build_optimizer
 from skoots.training.schedules import build_scheduler, step_scheduler
@@ -32,10 +30,7 @@ def train_plainly(config_path: str, overrides: Sequence[str] = ()) -> list[float
     prepared = prepare(load_config(config_path, overrides))
     config, model, device = prepared.config, prepared.model, prepared.device
     settings = config.train_settings
-    dataset = CropDataset(
-        prepared.train, prepared.crop, build_augmentations(config), settings.seed, config.data.object_rate
-    )
-    loader = train_loader(dataset, settings.batch_size, settings.seed)
+    loader = train_loader(training_crops(prepared), settings.batch_size, settings.seed)
     optimizer = build_optimizer(config.runner.optimizer, model)
     scheduler = build_scheduler(config.runner.scheduler, optimizer) if config.runner.scheduler else None
 

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
         inspect,
         load_model,
         load_weights,
+        plan,
+        preview,
         publish,
         registries,
         resume,
         segment,
         skeletonize,
         train,
+        train_all,
         view,
     )
     from skoots.data.augment.base import AUGMENTATIONS
@@ -69,12 +72,15 @@ __all__ = [
     "inspect",
     "load_model",
     "load_weights",
+    "plan",
+    "preview",
     "publish",
     "registries",
     "resume",
     "segment",
     "skeletonize",
     "train",
+    "train_all",
     "view",
 ]
 
@@ -88,12 +94,15 @@ _VERBS = (
     "inspect",
     "load_model",
     "load_weights",
+    "plan",
+    "preview",
     "publish",
     "registries",
     "resume",
     "segment",
     "skeletonize",
     "train",
+    "train_all",
     "view",
 )
 _ERRORS = ("ConfigError", "PluginError", "SkootsError", "SnapshotError", "VolumeError")

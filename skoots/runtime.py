@@ -68,6 +68,33 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free: of a GPU its own, else main memory within a container's limit.
+
+    None where the system does not say.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    known = [*_available(Path("/proc/meminfo")), *_left_in_container(Path("/sys/fs/cgroup"))]
+    return min(known, default=None)
+
+
+def _available(meminfo: Path) -> list[int]:
+    if not meminfo.is_file():
+        return []
+    fields = (line.split() for line in meminfo.read_text().splitlines())
+    return [1024 * int(words[1]) for words in fields if words[0] == "MemAvailable:"]
+
+
+def _left_in_container(group: Path) -> list[int]:
+    limit, used = group / "memory.max", group / "memory.current"
+    if not (limit.is_file() and used.is_file()) or limit.read_text().strip() == "max":
+        return []
+    return [max(0, int(limit.read_text()) - int(used.read_text()))]
+
+
 def user_cache() -> Path:
     """The folder for what can be computed or fetched again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skoots"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from skoots import runtime
 from skoots.errors import SkootsError
-from skoots.runtime import choose_device, cpu_count, seed_everything
+from skoots.runtime import choose_device, cpu_count, free_memory, seed_everything
 
 
 def test_auto_prefers_an_accelerator(monkeypatch):
@@ -62,3 +63,26 @@ def test_cpu_count_is_of_this_process(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cpu_count() == 1
+
+
+def test_free_memory_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3_000, 9_000))
+    assert free_memory(torch.device("cuda:1")) == 3_000
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 8_000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 1_000)
+    assert free_memory(torch.device("mps")) == 7_000
+
+
+def test_main_memory_is_bounded_by_the_container(monkeypatch, tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 100 kB\nMemFree: 10 kB\nMemAvailable: 50 kB\n")
+    places = {"/proc/meminfo": meminfo, "/sys/fs/cgroup": tmp_path}
+    monkeypatch.setattr(runtime, "Path", lambda place: places[place])
+    assert free_memory(torch.device("cpu")) == 50 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("7000\n")
+    assert free_memory(torch.device("cpu")) == 50 * 1024
+    (tmp_path / "memory.max").write_text("10000\n")
+    assert free_memory(torch.device("cpu")) == 3000
+    meminfo.unlink(), (tmp_path / "memory.max").unlink()
+    assert free_memory(torch.device("cpu")) is None

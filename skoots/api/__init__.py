@@ -8,19 +8,25 @@ from skoots.api.evaluate_snapshot import SnapshotEvaluation, evaluate_snapshot
 from skoots.api.import_config import ImportedConfig, import_config
 from skoots.api.inspect import SnapshotReport, compare, inspect
 from skoots.api.parts import registries
+from skoots.api.plan import Plan, plan
+from skoots.api.preview import Preview, preview
 from skoots.api.publish import Publication, publish
 from skoots.api.segment import Segmentation, segment
 from skoots.api.skeletonize import SkeletonizedVolume, SkeletonReport, skeletonize
 from skoots.api.train import TrainingOutcome, resume, train
+from skoots.api.train_all import Attempt, train_all
 from skoots.api.view import view
 from skoots.api.weights import load_weights
 
 __all__ = [
+    "Attempt",
     "CheckReport",
     "Demo",
     "Evaluation",
     "ImportedConfig",
     "LoadedModel",
+    "Plan",
+    "Preview",
     "Publication",
     "Segmentation",
     "SkeletonReport",
@@ -37,11 +43,14 @@ __all__ = [
     "inspect",
     "load_model",
     "load_weights",
+    "plan",
+    "preview",
     "publish",
     "registries",
     "resume",
     "segment",
     "skeletonize",
     "train",
+    "train_all",
     "view",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ import torch
 
 from skoots.config import Config, load_config
 from skoots.config.schema import PARTS_OF_A_HEAD
-from skoots.data.augment import AUGMENTATIONS, Augmentation, default_augmentations
+from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
+from skoots.data.background import background_augmentations
 from skoots.data.dataset import DATASETS, Reading, open_sources, reading_threads
+from skoots.data.intensity_record import IntensityRecord
 from skoots.data.labelled_volume import LabelledVolume
+from skoots.data.sampling import Sampling
 from skoots.errors import ConfigError, Fault, SnapshotError
 from skoots.instances import Decoding
 from skoots.models.backbones.base import BACKBONES
@@ -54,17 +57,54 @@ def reading_of(config: Config) -> Reading:
 
 
 def open_volumes(config: Config, section: str) -> Volumes:
-    """The volumes of ``data.train``, ``data.validation`` or ``data.test``, each with its samples an epoch."""
+    """The volumes of ``data.train``, ``validation``, ``test`` or ``background``, each with its samples an
+    epoch."""
     sources = [DATASETS.build(node) for node in getattr(config.data, section)]
-    return open_sources(sources, reading_of(config)) if sources else []
+    return open_sources(sources, reading_of(config), section == "background") if sources else []
 
 
 def build_augmentations(config: Config) -> list[Augmentation]:
-    """What ``data.augment`` means."""
-    wanted = config.data.augment
-    if wanted == "default":
-        return default_augmentations()
-    return [] if wanted == "none" else [AUGMENTATIONS.build(node) for node in wanted]
+    """What ``data.augment`` means.
+
+    Raises:
+        ConfigError: an augmentation cannot work where ``data.augment_on`` says.
+    """
+    return _augmentations(config, config.data.augment, PRESETS)
+
+
+def build_background_augmentations(config: Config) -> list[Augmentation]:
+    """What ``data.background_augment`` means.
+
+    Raises:
+        ConfigError: an augmentation cannot work where ``data.augment_on`` says.
+    """
+    presets = {"default": background_augmentations, "none": PRESETS["none"]}
+    return _augmentations(config, config.data.background_augment, presets)
+
+
+def _augmentations(
+    config: Config, wanted: Any, presets: Mapping[str, Callable[[], list[Augmentation]]]
+) -> list[Augmentation]:
+    built = presets[wanted]() if isinstance(wanted, str) else [_build_augmentation(node) for node in wanted]
+    unportable = Sequential(built).unportable
+    if config.data.augment_on == "device" and unportable:
+        problem = f"{', '.join(unportable)} cannot work on the device, only in the loading processes"
+        remedy = "Write augment_on: cpu, or let it extend SpatialAugmentation or IntensityAugmentation"
+        raise ConfigError([Fault("data.augment_on", problem, remedy)])
+    return built
+
+
+def _build_augmentation(node: Mapping[str, Any]) -> Augmentation:
+    name, arguments = split_node(node)
+    if name == "Sequential":
+        return Sequential([_build_augmentation(inner) for inner in arguments["transforms"]])
+    return AUGMENTATIONS.build(node)
+
+
+def sampling_of(config: Config) -> Sampling:
+    """What ``data.sampling`` and its short form ``data.object_rate`` mean."""
+    rate = config.data.object_rate
+    return Sampling(**{**({} if rate is None else {"objects": rate}), **config.data.sampling})
 
 
 # Model ---------------------------------------------------------------------------------------------------
@@ -228,6 +268,7 @@ class LoadedModel:
         device: where it lies.
         snapshot: the file.
         epoch: after which it was saved.
+        intensity: statistics of its training volumes, None if the snapshot holds none.
     """
 
     model: SegmentationModel
@@ -236,6 +277,12 @@ class LoadedModel:
     device: torch.device
     snapshot: Path
     epoch: int
+    intensity: IntensityRecord | None = None
+
+    def normalising_by(self, statistics: str) -> LoadedModel:
+        """The same model with another ``data.normalize_by``."""
+        data = self.config.data.model_copy(update={"normalize_by": statistics})
+        return replace(self, config=self.config.model_copy(update={"data": data}))
 
 
 def config_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -282,4 +329,5 @@ def load_model(
     if "ema_net" in state:
         log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
     where = choose_device(device or "auto")
-    return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]))
+    intensity = IntensityRecord.from_plain(stored["intensity"]) if "intensity" in stored else None
+    return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]), intensity)

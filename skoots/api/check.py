@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from skoots.api.build import open_volumes
-from skoots.api.prepare import Prepared, prepare
+from skoots.api.prepare import Prepared, prepare, training_crops
 from skoots.config import Config, load_config
-from skoots.data.dataset import CropDataset
 from skoots.data.loaders import train_loader
-from skoots.skeletons import touching_skeletons
+from skoots.skeletons import Skeletons, touching_skeletons
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,27 @@ def check(
 
 def _about_data(prepared: Prepared) -> list[str]:
     lines = []
-    for kind, volumes in (("train", prepared.train), ("validation", prepared.validation)):
+    for kind, volumes in (
+        ("train", prepared.train),
+        ("background", prepared.background),
+        ("validation", prepared.validation),
+    ):
         for volume, count in volumes:
             shape = " x ".join(map(str, volume.shape))
-            radius = float(np.median(volume.skeletons.inscribed)) if len(volume.skeletons) else 0.0
-            drawn = f", {count} samples an epoch" if kind == "train" else ""
-            lines.append(
-                f"{kind}: {volume.name}, {shape} voxels, {len(volume.skeletons)} objects of median inscribed "
-                f"radius {radius:.1f}{drawn}."
-            )
+            drawn = f", {count} samples an epoch" if kind != "validation" else ""
+            lines.append(f"{kind}: {volume.name}, {shape} voxels, {_objects(volume.skeletons)}{drawn}.")
     return lines
+
+
+def _objects(skeletons: Skeletons) -> str:
+    if not len(skeletons):
+        return "no objects"
+    return f"{len(skeletons)} objects of median inscribed radius {float(np.median(skeletons.inscribed)):.1f}"
 
 
 def _about_step(prepared: Prepared) -> list[str]:
     model, settings = prepared.model, prepared.config.train_settings
-    dataset = CropDataset(prepared.train, prepared.crop)
+    dataset = training_crops(prepared)
     batch = next(iter(train_loader(dataset, settings.batch_size, settings.seed))).to(prepared.device)
     model.train()
     with torch.no_grad():

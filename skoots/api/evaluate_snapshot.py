@@ -19,6 +19,7 @@ from skoots.api.build import (
 )
 from skoots.api.decide import CROP_VOXELS, choose_crop, choose_vector_scale
 from skoots.api.held_out import compare_with_components
+from skoots.api.intensity import normalised
 from skoots.api.prepare import validation_crop
 from skoots.api.weights import load_weights
 from skoots.config import Config, load_config
@@ -85,6 +86,7 @@ def evaluate_snapshot(
         loaded = _own(snapshot, device, plugins, weights)
         loaded = replace(loaded, config=_with_data(loaded.config, asked, data))
         volumes = _open(loaded.config, loaded.facts, loaded.snapshot)
+    volumes = normalised(loaded.config, loaded.intensity, volumes)
     path = loaded.snapshot
     own = config is None and data is None
     held_out = open_volumes(loaded.config, "test")
@@ -119,7 +121,11 @@ def _with_data(own: Config, asked: Config | None, data: Path | str | None) -> Co
     """The config of the model with other data; intensities stay as the model knows them."""
     if asked is not None:
         section = asked.data.model_copy(
-            update={"normalize": own.data.normalize, "crop_size": own.data.crop_size}
+            update={
+                "normalize": own.data.normalize,
+                "normalize_by": own.data.normalize_by,
+                "crop_size": own.data.crop_size,
+            }
         )
         own = own.model_copy(update={"data": section, "inference": asked.inference})
     if data is not None:

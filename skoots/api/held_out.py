@@ -36,7 +36,7 @@ def compare_with_components(
     theirs: list[Overlap] = []
     drawn = None
     for volume in volumes:
-        plan = make_plan(loaded, volume.image, volume.voxel_size)
+        plan = make_plan(loaded, volume.image, volume.voxel_size, measured=volume.intensity)
         maps = predict_maps(plan, volume.image)
         if not {"vector", "semantic", "skeleton"} <= set(maps):
             return {}, {}, None

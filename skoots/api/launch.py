@@ -27,14 +27,15 @@ from skoots.api.start import Origin
 from skoots.config import Config, load_config
 from skoots.errors import SkootsError
 from skoots.runtime import cpu_count
-from skoots.training.distributed import joined
+from skoots.training.distributed import joined, lost_touch
 from skoots.training.stopping import SIGNALS, StopSignals
 
 if TYPE_CHECKING:
     from skoots.api.train import TrainingOutcome
 
 log = logging.getLogger("skoots")
-RUN, STOP = "run", "stop"  # files in the scratch folder: the run's folder; the signal that ends it
+RUN, STOP, FAILURE = "run", "stop", "failure"
+"""Files in the scratch folder: the run's folder; the signal that ends it; what a process failed with."""
 STOPPED_WITHIN = 30  # seconds that the others of a process that died are given
 
 
@@ -124,6 +125,8 @@ class _Launch:
             monitor_interval=0.2,
             shutdown_timeout=STOPPED_WITHIN,
         )
+        # Otherwise a restart finds the addresses of those that died.
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
         try:
             with _quiet_launcher():
                 self.results = elastic_launch(config, train_as_one)(self.job)
@@ -131,23 +134,23 @@ class _Launch:
             self.failure = error
 
     def _explained(self, error: BaseException) -> BaseException:
-        """The error of the process that failed first: those of the others follow from it."""
-        told = sorted((read for read in map(_read_failure, self.job.scratch.glob("failure-*"))), key=_when)
-        dead = [f for f in getattr(error, "failures", {}).values() if f.exitcode < 0]
-        if told and not (dead and min(f.timestamp for f in dead) < told[0]["time"]):
-            first = told[0]
-            if first["sentence"] is not None:
-                return SkootsError(first["sentence"])
-            return RuntimeError(f"Process {first['rank']} failed:\n{first['traceback']}")
-        if dead:
-            first_dead = min(dead, key=lambda f: f.timestamp)
-            name = signal.Signals(-first_dead.exitcode).name
-            return SkootsError(
-                f"Process {first_dead.rank} of {self.count} (pid {first_dead.pid}) was ended by {name}, and "
-                "the others with it. SIGKILL often means that memory ran out: fewer processes, fewer loader "
-                "workers or a smaller crop need less. Go on with skoots resume."
-            )
-        return error
+        """The error of the process that failed first; that the others lost touch with it follows from
+        that."""
+        told = [pickle.loads(path.read_bytes()) for path in self.job.scratch.glob(f"{FAILURE}-*")]
+        last = [failure for failure in told if failure["restart"] == max(f["restart"] for f in told)]
+        causes = sorted((f for f in last if not f["lost_touch"]), key=lambda f: f["time"])
+        if causes and causes[0]["sentence"] is not None:
+            return SkootsError(causes[0]["sentence"])
+        if causes:
+            return RuntimeError(f"Process {causes[0]['rank']} failed:\n{causes[0]['traceback']}")
+        silent = sorted(set(range(self.count)) - {failure["rank"] for failure in last})
+        if not silent or not hasattr(error, "failures"):
+            return error
+        return SkootsError(
+            f"Process {silent[0]} of {self.count} died without a word, and the others ended with it. Often "
+            "memory ran out: fewer processes, fewer loader workers or a smaller crop need less. Go on with "
+            "skoots resume; runner.max_restarts does it by itself."
+        )
 
 
 # In the processes -------------------------------------------------------------------------------------------
@@ -157,17 +160,22 @@ def train_as_one(job: Job) -> TrainingOutcome:
     """What each of the processes does."""
     from skoots.api.train import train_here
 
+    parent = os.getppid()
     for number in SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
         signal.signal(number, signal.SIG_IGN)
     with _telling_failures(job.scratch), _terminal(job.level):
         settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
         torch.set_num_threads(max(1, cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
-        stop = StopSignals(sent=_sent(job.scratch / STOP), listens=False)
+        stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
         kind = "cuda" if settings.runner.gpus else "cpu"
         with joined(kind) as processes:
-            return train_here(
+            outcome = train_here(
                 settings, _origin(job), job.device, job.progress, processes, stop, job.scratch / RUN
             )
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the system sends when the starting process dies
+    if os.getppid() != parent:  # which nobody waits for any more
+        os._exit(0)
+    return outcome
 
 
 def was_restarted() -> bool:
@@ -185,9 +193,8 @@ def _origin(job: Job) -> Origin:
     return job.origin
 
 
-def _sent(message: Path) -> Callable[[], int | None]:
+def _sent(message: Path, parent: int) -> Callable[[], int | None]:
     """Looks for the signal that the starting process hands on; its death is one, too."""
-    parent = os.getppid()
 
     def look() -> int | None:
         if os.getppid() != parent:
@@ -209,12 +216,13 @@ def _telling_failures(scratch: Path) -> Iterator[None]:
         sentence = str(error) if isinstance(error, SkootsError) else None
         about = {
             "rank": rank,
+            "restart": int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+            "lost_touch": lost_touch(error),
             "time": time.time(),
             "sentence": sentence,
             "traceback": traceback.format_exc(),
         }
-        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        (scratch / f"failure-{restart}-{rank}").write_bytes(pickle.dumps(about))
+        (scratch / f"{FAILURE}-{about['restart']}-{rank}").write_bytes(pickle.dumps(about))
         log.debug("Process %d failed.", rank, exc_info=True)
         raise SystemExit(1) from error
 
@@ -282,11 +290,3 @@ def _terminal_level() -> int | None:
     """The level of what this process shows of the log."""
     shown = [handler.level for handler in log.handlers if not isinstance(handler, logging.FileHandler)]
     return min(shown, default=None)
-
-
-def _read_failure(path: Path) -> dict[str, Any]:
-    return pickle.loads(path.read_bytes())
-
-
-def _when(failure: Mapping[str, Any]) -> float:
-    return failure["time"]

@@ -8,11 +8,23 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from skoots.api.build import DataFacts, Volumes, build_model, needs_scale, open_volumes, with_scale
+from skoots.api.build import (
+    DataFacts,
+    Volumes,
+    build_augmentations,
+    build_background_augmentations,
+    build_model,
+    needs_scale,
+    open_volumes,
+    sampling_of,
+    with_scale,
+)
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
+from skoots.api.intensity import by_training, normalised
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
-from skoots.data.dataset import check_alike
+from skoots.data.dataset import CropDataset, check_alike
+from skoots.data.intensity_record import IntensityRecord
 from skoots.errors import ConfigError, Fault
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, seed_everything
@@ -30,6 +42,8 @@ class Prepared:
         device: to train on.
         train: volumes to learn from.
         validation: volumes to choose the best snapshot by.
+        background: images without objects, to learn from.
+        intensity: statistics of the training volumes.
         model: on its device.
         crop: training window.
         validation_crop: validation window.
@@ -44,7 +58,9 @@ class Prepared:
     model: SegmentationModel
     crop: list[int]
     validation_crop: list[int]
+    intensity: IntensityRecord
     decided: list[str] = field(default_factory=list)
+    background: Volumes = field(default_factory=list)
 
 
 def prepare(
@@ -80,13 +96,22 @@ def prepare(
     seed_everything(settings.seed, settings.deterministic, config.runner.cudnn_benchmark)
     training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
     facts = DataFacts.of(training[0][0])
-    for volume, _ in validation:
+    background = open_volumes(config, "background")
+    for volume, _ in [*validation, *background]:
         check_alike(training[0][0], volume)
+    intensity = IntensityRecord.of(config.data.normalize, [v for v, _ in training])
+    training, validation, background = (
+        normalised(config, intensity, volumes) for volumes in (training, validation, background)
+    )
     volumes = [volume for volume, _ in training]
+    without = f" and {len(background)} of background" if background else ""
     decided = [
-        f"{len(volumes)} volumes to train on, {len(validation)} to validate on; voxels of "
+        f"{len(volumes)} volumes{without} to train on, {len(validation)} to validate on; voxels of "
         f"{_short(facts.voxel_size)}; on {where}."
     ]
+    if by_training(config):
+        told = [", ".join(f"{n:.4g}" for n in v) for v in (intensity.pooled.shift, intensity.pooled.scale)]
+        decided.append(f"intensities by those of the training: shift {told[0]}, scale {told[1]}.")
     if needs_scale(config):
         scale = choose_vector_scale(volumes, config.train_settings.seed)
         config = with_scale(config, scale)
@@ -105,7 +130,25 @@ def prepare(
         config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
         decided.append(f"crop size auto: {_short(crop)} voxels.")
     window = validation_crop(validation or training, facts, model, crop)
-    return Prepared(config, facts, where, training, validation, model, crop, window, decided)
+    return Prepared(
+        config, facts, where, training, validation, model, crop, window, intensity, decided, background
+    )
+
+
+def training_crops(prepared: Prepared) -> CropDataset:
+    """The windows to learn from, as the config describes them."""
+    config = prepared.config
+    return CropDataset(
+        prepared.train,
+        prepared.crop,
+        build_augmentations(config),
+        config.train_settings.seed,
+        sampling_of(config),
+        prepared.background,
+        build_background_augmentations(config),
+        config.data.samples_per_epoch,
+        config.data.augment_on == "device",
+    )
 
 
 def validation_crop(

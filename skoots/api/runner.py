@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import nn
 
-from skoots.api.build import build_augmentations, decoding_of, map_channels
-from skoots.api.prepare import Prepared
+from skoots.api.build import decoding_of, map_channels
+from skoots.api.pictures import picture_observers
+from skoots.api.prepare import Prepared, training_crops
 from skoots.api.provenance import provenance
 from skoots.api.start import Start
 from skoots.config import Config
@@ -63,9 +64,7 @@ def build_runner(
     processes = processes or Processes()
     config, model, device = prepared.config, prepared.model, prepared.device
     settings, section = config.train_settings, config.runner
-    dataset = CropDataset(
-        prepared.train, prepared.crop, build_augmentations(config), settings.seed, config.data.object_rate
-    )
+    dataset = training_crops(prepared)
     loader = train_loader(
         dataset,
         settings.batch_size,
@@ -99,7 +98,7 @@ def build_runner(
         interval=interval,
         monitor=monitor,
         evaluate=evaluate,
-        observers=_observers(prepared, start.folder, loggers, progress and processes.is_first, processes),
+        observers=_observers(prepared, dataset, start.folder, loggers, progress, processes),
         clip_gradient=section.clip_gradient,
         accumulate=section.batch_accumulate,
         warmup_steps=section.warmup_steps,
@@ -113,8 +112,10 @@ def build_runner(
         max_nonfinite_steps=section.max_nonfinite_steps,
         stop=stop,
         config=plain,
-        facts=prepared.facts.plain(),
-        provenance=provenance(config, [*prepared.train, *prepared.validation], start.parent),
+        facts={**prepared.facts.plain(), "intensity": prepared.intensity.plain()},
+        provenance=provenance(
+            config, [*prepared.train, *prepared.validation, *prepared.background], start.parent
+        ),
     )
     if evaluate is not None:
         evaluate.heed = runner.heed
@@ -124,7 +125,12 @@ def build_runner(
 
 
 def _observers(
-    prepared: Prepared, folder: Path, loggers: Sequence[Logger], progress: bool, processes: Processes
+    prepared: Prepared,
+    dataset: CropDataset,
+    folder: Path,
+    loggers: Sequence[Logger],
+    progress: bool,
+    processes: Processes,
 ) -> list[Observer]:
     """What watches the loop; all processes must end early together, the rest is for the first one alone."""
     config = prepared.config
@@ -133,6 +139,7 @@ def _observers(
     if processes.is_first:
         observers.append(ProgressObserver(config.train_settings.display_iters, progress))
         observers.append(LoggerObserver(loggers, config.resolved()))
+        observers += picture_observers(prepared, dataset, loggers, folder)
         profile = section.profile.model_dump()
         if any(profile[name] for name in ("autograd_profile", "emit_nvtx", "detect_anomaly", "trace")):
             observers.append(ProfileObserver(folder / "profile", **profile))

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model, map_channels
-from skoots.data.normalize import measure_intensity
+from skoots.api.intensity import intensity_for
+from skoots.data.normalize import Intensity
 from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import relative_spacing
 from skoots.inference.segment_volume import DECODED, Plan, predict_tiles, quietly, segment_volume
@@ -56,6 +57,7 @@ def segment(
     voxel_size: Sequence[float] | None = None,
     tile: Sequence[int] | None = None,
     decoding: Mapping[str, Any] | None = None,
+    normalize_by: Literal["volume", "training"] | None = None,
     weights: str = "auto",
     plugins: Sequence[str] = (),
     progress: bool = True,
@@ -73,6 +75,8 @@ def segment(
         voxel_size: D edge lengths of a voxel, if the file says none or wrong ones.
         tile: voxels that are predicted at once; the result does not depend on it.
         decoding: settings that differ from the model's own, e.g. ``{"min_size": 50}``.
+        normalize_by: whose intensity statistics are applied: ``volume`` measures the image, ``training``
+            takes those of all training volumes together; None as the model was trained.
         weights: of a snapshot with a moving average (EMA), ``auto`` takes it and ``raw`` does not.
         plugins: those that the model was trained with.
         progress: show progress bars.
@@ -88,6 +92,8 @@ def segment(
     _keep_input(volume, target)
     check_output(target, overwrite)
     loaded = load_model(snapshot, device, plugins, weights)
+    if normalize_by is not None:
+        loaded = loaded.normalising_by(normalize_by)
     _check_fit(image, loaded)
     produced = map_channels(loaded.model, loaded.facts.in_channels)
     if not set(DECODED) <= set(produced):
@@ -130,8 +136,9 @@ def make_plan(
     voxel_size: Sequence[float],
     tile: Sequence[int] | None = None,
     decoding: Mapping[str, Any] | None = None,
+    measured: Intensity | None = None,
 ) -> Plan:
-    """All that the loop over space needs, for one image."""
+    """All that the loop over space needs, for one image; ``measured`` are its own intensity statistics."""
     settings = loaded.config.inference
     wanted = tile if tile is not None else (None if settings.tile == "auto" else settings.tile)
     if wanted is not None and len(wanted) != image.spatial_dims:
@@ -141,7 +148,7 @@ def make_plan(
         )
     return Plan(
         model=loaded.model,
-        intensity=measure_intensity(image, loaded.config.data.normalize),
+        intensity=intensity_for(loaded, image, measured),
         voxel_size=tuple(voxel_size),
         decoding=decoding_of(loaded.config, decoding),
         device=loaded.device,

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class TrainingOutcome:
         failed_saves: snapshots that could not be written; the log says why.
         average_snapshot: of the best epochs, if it was asked for.
         seconds: how long training took.
+        ended_early: why it ended before its last epoch of its own accord.
+        history: what each epoch measured, by name.
         held_out: whether the scored volumes are ``data.test``, which had no say in anything, or the
             validation volumes, which chose the best snapshot.
     """
@@ -68,6 +70,8 @@ class TrainingOutcome:
     average_snapshot: Path | None = None
     seconds: float = 0.0
     held_out: bool = False
+    ended_early: str | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def interrupted(self) -> bool:
@@ -273,6 +277,8 @@ def _outcome(folder: Path, result: FitResult, seconds: float) -> TrainingOutcome
         failed_saves=result.failed_saves,
         average_snapshot=next((path for path in [folder / "snapshot-average.pt"] if path.is_file()), None),
         seconds=seconds,
+        ended_early=result.ended_early,
+        history=result.history,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,11 +37,18 @@ class StderrHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+def speaks() -> bool:
+    """Whether this process is the one that talks to the user: of those that ``torchrun`` starts, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
     """Show what the package logs for as long as a command runs."""
     logger, handler = logging.getLogger("skoots"), StderrHandler()
     level = logger.level
+    if not speaks():
+        handler.setLevel(logging.CRITICAL)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -59,7 +67,7 @@ def show_warnings_only() -> None:
 
 def wants_bars(quiet: bool) -> bool:
     """Whether to draw progress bars: a bar in a file or a pipe is a flood of half lines."""
-    return not quiet and sys.stderr.isatty()
+    return not quiet and speaks() and sys.stderr.isatty()
 
 
 # Tables and phrases -----------------------------------------------------------------------------------------

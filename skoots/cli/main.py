@@ -13,7 +13,20 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from skoots.cli import check, demo, evaluate, inspect, publish, resume, segment, skeletonize, train, view
+from skoots.cli import (
+    check,
+    demo,
+    evaluate,
+    inspect,
+    plan,
+    preview,
+    publish,
+    resume,
+    segment,
+    skeletonize,
+    train,
+    view,
+)
 from skoots.cli import import_config as import_old_config
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
@@ -101,6 +114,7 @@ def _add(verb: str, function: Callable[..., None], examples: Sequence[str], kind
     app.command(verb, cls=kind, epilog=epilog)(function)
 
 
+_add("plan", plan.plan, plan.EXAMPLES)
 _add("train", train.train, train.EXAMPLES, train.TrainCommand)
 _add("resume", resume.resume, resume.EXAMPLES)
 _add("segment", segment.segment, segment.EXAMPLES)
@@ -109,6 +123,7 @@ _add("inspect", inspect.inspect, inspect.EXAMPLES)
 _add("publish", publish.publish, publish.EXAMPLES)
 _add("skeletonize", skeletonize.skeletonize, skeletonize.EXAMPLES)
 _add("check", check.check, check.EXAMPLES)
+_add("preview", preview.preview, preview.EXAMPLES)
 _add("list", list_parts.list_parts, list_parts.EXAMPLES)
 _add("view", view.view, view.EXAMPLES)
 _add("import-config", import_old_config.import_config, import_old_config.EXAMPLES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from skoots.cli import console, options
 if TYPE_CHECKING:
     from skoots.api import Segmentation
 
+NormalizeBy = Literal["volume", "training"]
 EXAMPLES = (
     "skoots segment cell7.tif --snapshot runs/mito",
     "skoots segment cell7.zarr --snapshot runs/mito:best -o cell7.labels.zarr --maps",
@@ -44,6 +45,14 @@ def segment(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A decoding setting, e.g. min_size=50; repeatable."),
     ] = None,
+    normalize_by: Annotated[
+        NormalizeBy | None,
+        typer.Option(
+            "--normalize-by",
+            help="Whose intensity statistics are applied: the volume's own, or those of the training; "
+            "default: as the model was trained.",
+        ),
+    ] = None,
     weights: options.Weights = "auto",
     plugin: options.Plugins = None,
     quiet: options.Quiet = False,
@@ -68,6 +77,7 @@ def segment(
         voxel_size=edges,
         tile=window,
         decoding=changed or None,
+        normalize_by=normalize_by,
         weights=weights,
         plugins=plugin or (),
         progress=console.wants_bars(quiet),

@@ -12,9 +12,10 @@ import typer
 import typer.core
 
 from skoots.cli import console, options
+from skoots.errors import SkootsError
 
 if TYPE_CHECKING:
-    from skoots.api import TrainingOutcome
+    from skoots.api import Attempt, TrainingOutcome
 
 EXAMPLES = (
     "skoots train model_configs/unet3d.yaml",
@@ -22,8 +23,11 @@ EXAMPLES = (
     "skoots train mito.yaml --resume",
     "skoots train mito.yaml --resume RUN_20260102_030405_678901",
     "skoots train mito.yaml --resume runs/mito:best train_settings.epochs=300",
+    "skoots train mito.yaml 'runner.gpus=[0, 1]'",
+    "skoots train my_configs/",
 )
 RUNS = Path("runs")
+FAILED = 2  # exit status of a folder of configs of which one could not be trained
 UNSAVED = 3  # exit status of a training of which a snapshot could not be written
 BRANCH = "A snapshot, such as runs/mito:best, is gone on from in a new run; so is wandb:ENTITY/PROJECT/RUN."
 
@@ -48,7 +52,9 @@ def with_latest(words: Sequence[str]) -> list[str]:
 
 
 def train(
-    config: options.Config,
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file, or a folder of them.", show_default=False)
+    ],
     overrides: options.Overrides = None,
     plugin: options.Plugins = None,
     runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are made.")] = RUNS,
@@ -64,12 +70,25 @@ def train(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a network.
+    """Train a network, or one for each config of a folder.
 
     At the end it is scored on held-out data, beside connected components of its own foreground.
     """
     from skoots import api
 
+    if config.is_dir():
+        if resume is not None:
+            raise SkootsError("--resume goes with one config, not with a folder of them.")
+        attempts = api.train_all(
+            config,
+            overrides or (),
+            plugins=plugin or (),
+            runs=runs,
+            device=device,
+            progress=console.wants_bars(quiet),
+        )
+        finish_all(attempts)
+        return
     outcome = api.train(
         config,
         overrides or (),
@@ -90,12 +109,36 @@ def finish(outcome: TrainingOutcome, plugins: Sequence[str], device: str | None)
         again = console.command("resume", outcome.run_folder, *plugin_words(plugins), *words)
         typer.echo(f"skoots: {stopped(outcome, again)}", err=True)
         raise typer.Exit(128 + outcome.stopped_by)
+    if not console.speaks():
+        return
     typer.echo(summary(outcome, plugins))
     if outcome.failed_saves:
         saves = console.count(outcome.failed_saves, "snapshot")
         log = outcome.run_folder / "train.log"
         typer.echo(f"skoots: {saves} could not be written; {log} says why.", err=True)
         raise typer.Exit(UNSAVED)
+
+
+def finish_all(attempts: Sequence[Attempt]) -> None:
+    """A table of what became of each config; the exit status is that of the first that did not end well."""
+    rows = [["config", "epochs", "time", "F1", "run folder or fault"]]
+    status = 0
+    for attempt in attempts:
+        outcome = attempt.outcome
+        if outcome is None:
+            rows.append([attempt.config.name, "-", "-", "-", str(attempt.error).splitlines()[0]])
+            status = status or FAILED
+            continue
+        scores = outcome.test_scores or _without_prefix(outcome.metrics)
+        f1, took = console.number(scores.get("F1")), console.duration(outcome.seconds)
+        rows.append([attempt.config.name, str(outcome.epochs), took, f1, str(outcome.run_folder)])
+        if outcome.stopped_by is not None:
+            status = status or 128 + outcome.stopped_by
+        elif outcome.failed_saves:
+            status = status or UNSAVED
+    typer.echo(console.table(rows, "<>>><"))
+    if status:
+        raise typer.Exit(status)
 
 
 def plugin_words(plugins: Sequence[str]) -> list[str]:
@@ -123,13 +166,30 @@ def summary(outcome: TrainingOutcome, plugins: Sequence[str] = ()) -> str:
         "Average of the best": outcome.average_snapshot,
         "Picture": outcome.figure,
     }
+    early = "" if outcome.ended_early is None else f" Training ended early: {outcome.ended_early}."
     paragraphs = [
-        f"Trained {console.count(outcome.epochs, 'epoch')} in {console.duration(outcome.seconds)}{best}.",
+        f"Trained {console.count(outcome.epochs, 'epoch')} in {console.duration(outcome.seconds)}{best}.{early}",
+        course(outcome),
         _scores(outcome),
         console.places(lying),
         console.next_command("segment", "VOLUME", "--snapshot", outcome.run_folder, *plugin_words(plugins)),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def course(outcome: TrainingOutcome) -> str:
+    """The losses, and the score of the validation, in the first, the best and the last epoch."""
+    epochs = [1, *([outcome.best_epoch] if outcome.best_epoch else []), outcome.epochs]
+    shown = ("train.loss", "test.loss", "test.F1")
+    names = [name for name in shown if any(name in measured for measured in outcome.history)]
+    if len(outcome.history) < outcome.epochs or outcome.epochs < 2 or not names:
+        return ""
+    rows = []
+    for epoch in sorted(set(epochs)):
+        measured = outcome.history[epoch - 1]
+        what = "best" if epoch == outcome.best_epoch else "last" if epoch == outcome.epochs else ""
+        rows.append([f"epoch {epoch}", what, *(console.number(measured.get(name)) for name in names)])
+    return console.table([["", "", *names], *rows], "<<>")
 
 
 def _scores(outcome: TrainingOutcome) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -142,14 +142,20 @@ def _plain(value: Any, path: str, faults: list[Fault]) -> Any:
 
 
 def drop_empty(tree: dict[str, Any], section: type[BaseModel]) -> None:
-    """Forget the keys of sections that have nothing after them: they mean their default."""
+    """Forget the keys of sections that have nothing after them: they mean their default, but where nothing is
+    a choice of its own."""
     for key in [key for key, value in tree.items() if value is None]:
-        if key in section.model_fields:
+        if key in section.model_fields and not _may_be_null(section.model_fields[key]):
             del tree[key]
     for key, value in tree.items():
         inner = section_of(section.model_fields[key].annotation) if key in section.model_fields else None
         if inner is not None and isinstance(value, dict):
             drop_empty(value, inner)
+
+
+def _may_be_null(field: FieldInfo) -> bool:
+    """Whether null is a value, and another one than the default."""
+    return field.default is not None and type(None) in get_args(field.annotation)
 
 
 def _alone(tree: Mapping[str, Any]) -> list[str]:
@@ -158,7 +164,7 @@ def _alone(tree: Mapping[str, Any]) -> list[str]:
     data = data if isinstance(data, Mapping) else {}
     written = {
         "logger": tree.get("logger"),
-        **{f"data.{name}": data.get(name) for name in ("train", "validation", "test")},
+        **{f"data.{name}": data.get(name) for name in ("train", "validation", "test", "background")},
     }
     return [path for path, value in written.items() if isinstance(value, str | Mapping)]
 

@@ -136,8 +136,21 @@ class DataSection(Section):
     test: Sources = Field(
         default=[], description="the same, held out: scored once, at the end; without it, `validation` is"
     )
-    object_rate: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.5, description="share of crops drawn around an object, all objects alike; the rest anywhere"
+    background: Sources = Field(
+        default=[], description="images without objects and without labels, drawn from along with `train`"
+    )
+    sampling: dict[str, Any] = Field(
+        default={},
+        description="shares of crops by what they are drawn around, the rest anywhere: arguments of "
+        "`skoots.data.sampling.Sampling`",
+    )
+    object_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="short for `sampling: {objects: ...}`"
+    )
+    samples_per_epoch: Positive | None = Field(
+        default=None,
+        description="crops of an epoch, shared among the volumes in proportion to their "
+        "`samples_per_volume`; null takes all of these",
     )
     crop_size: Literal["auto"] | Shape = Field(
         default="auto", description="training window, voxels per axis [z, y, x]"
@@ -146,9 +159,23 @@ class DataSection(Section):
         default=None, description="edge lengths of a voxel [z, y, x]; without it the volumes say themselves"
     )
     normalize: Normalization = Field(default="zscore", description="how intensities are brought to one scale")
-    augment: Literal["default", "none"] | list[Node] = Field(
+    normalize_by: Literal["volume", "training"] = Field(
+        default="volume",
+        description="whose statistics `normalize` takes: each volume's own, or those of all training volumes "
+        "together, also when segmenting",
+    )
+    augment: Literal["default", "original", "none"] | list[Node] = Field(
         default="default",
-        description="how crops are disturbed; or a list of augmentations `{type: Name, ...}`",
+        description="how crops are disturbed; `original` as the original SKOOTS does it; or a list of "
+        "augmentations `{type: Name, ...}`",
+    )
+    augment_on: Literal["cpu", "device"] = Field(
+        default="cpu",
+        description="where crops are resampled, disturbed and given their targets: in the loading processes, "
+        "or on `device`",
+    )
+    background_augment: Literal["default", "none"] | list[Node] = Field(
+        default="default", description="the same for crops of `background`; by default flips and grey values"
     )
     ignore_label: int | None = Field(
         default=None, description="label of voxels whose truth is unknown; they do not count"
@@ -267,6 +294,11 @@ class RunnerSection(Section):
     )
     eval_interval: Positive = Field(
         default=10, description="epochs between passes through the validation data"
+    )
+    image_log_interval: Positive | None = Field(
+        default=25,
+        description="epochs between pictures of what the network makes of a crop and of a validation window, "
+        "drawn after the last one too; null draws none",
     )
     optimizer: Node = Field(
         default={"type": "AdamW", "params": {"lr": 1e-3}},

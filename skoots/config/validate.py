@@ -72,12 +72,13 @@ class _Inspector(NodeInspector):
     def data(self, data: DataSection) -> DataSection:
         update: dict[str, Any] = {
             name: [self.source(node, f"data.{name}.{i}") for i, node in enumerate(getattr(data, name))]
-            for name in ("train", "validation", "test")
+            for name in ("train", "validation", "test", "background")
         }
-        if isinstance(data.augment, list):
-            update["augment"] = [
-                self.augmentation(node, f"data.augment.{i}") for i, node in enumerate(data.augment)
-            ]
+        for key in ("augment", "background_augment"):
+            nodes = getattr(data, key)
+            if isinstance(nodes, list):
+                update[key] = [self.augmentation(node, f"data.{key}.{i}") for i, node in enumerate(nodes)]
+        self.sampling(data)
         return data.model_copy(update=update)
 
     def model(self, model: ModelSection) -> ModelSection:
@@ -160,11 +161,24 @@ class _Inspector(NodeInspector):
     def decoding(self, arguments: Mapping[str, Any]) -> None:
         from skoots.instances.decoding import Decoding
 
-        path = "inference.decoding"
-        faults = list(argument_faults(signature_of(Decoding), arguments, lambda name: f"{path}.{name}"))
+        self.settings(Decoding, arguments, "inference.decoding")
+
+    def sampling(self, data: DataSection) -> None:
+        from skoots.data.sampling import Sampling
+
+        if data.object_rate is not None and "objects" in data.sampling:
+            self.fault("data.object_rate", "is given, and data.sampling.objects too", "Leave one out.")
+        elif data.object_rate is not None:
+            self.settings(Sampling, {"objects": data.object_rate, **data.sampling}, "data.sampling")
+        else:
+            self.settings(Sampling, data.sampling, "data.sampling")
+
+    def settings(self, kind: type, arguments: Mapping[str, Any], path: str) -> None:
+        """Arguments of a class that has no variants."""
+        faults = list(argument_faults(signature_of(kind), arguments, lambda name: f"{path}.{name}"))
         self.faults += faults
         if not faults:
-            self.build(path, lambda: Decoding(**arguments))
+            self.build(path, lambda: kind(**arguments))
 
     def together(self, config: Config) -> None:
         """What one section demands of another."""
@@ -228,6 +242,17 @@ class _Inspector(NodeInspector):
     def augmentation(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.data.augment.base import AUGMENTATIONS
 
+        def transforms(value: Any, at: str) -> Any:
+            if not isinstance(value, list):
+                self.fault(at, f"is {shown(value)}, must be a list of augmentations")
+                return value
+            return [
+                self.nested(AUGMENTATIONS.get, item, f"{at}.{i}", found=self.augmentation)
+                for i, item in enumerate(value)
+            ]
+
+        if node["type"] == "Sequential":
+            return self.part(AUGMENTATIONS.get, node, path, nested={"transforms": transforms})
         return self.nested(AUGMENTATIONS.get, node, path)
 
     def head(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -112,9 +112,11 @@ def scalar(text: str) -> Any:
     return value
 
 
-def dump(value: Any) -> str:
-    """A plain value as YAML that both versions of YAML read alike."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+def dump(value: Any, flow: bool = False) -> str:
+    """A plain value as YAML that both versions of YAML read alike; ``flow`` writes ``{a: [1, 2]}``."""
+    return yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=flow
+    )
 
 
 def _without_elisions(text: str) -> str:

@@ -8,35 +8,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from skoots.geometry import Box
-from skoots.skeletons import Skeletons
 
 
 def random_crop(
     shape: Sequence[int],
     crop: Sequence[int],
-    skeletons: Skeletons,
     rng: np.random.Generator,
-    object_rate: float = 0.5,
+    around: np.ndarray | None = None,
+    within: Box | None = None,
 ) -> Box:
     """A training window; longer than the volume along an axis, it is centred there and sticks out.
 
     Args:
         shape: voxels of the volume.
         crop: voxels of the window.
-        skeletons: of the volume's objects.
         rng: all randomness.
-        object_rate: share of windows that hold a given skeleton point: first an object is drawn, all alike,
-            then one of its points, so that small and rare objects are seen as often as large ones. The others
-            lie anywhere.
+        around: (D,) point that the window holds, anywhere in it; None lets it lie anywhere.
+        within: part of the volume that the window leaves only where it is longer; it then holds all of the
+            part. None is the whole volume. ``around`` must lie in it.
     """
+    part = within or Box.of_shape(shape)
     room = [max(0, n - c) for n, c in zip(shape, crop)]
-    start = np.array([rng.integers(0, r + 1) for r in room])
-    if len(skeletons) and rng.random() < object_rate:
-        row = rng.integers(len(skeletons))
-        points = skeletons.points[skeletons.starts[row] : skeletons.starts[row + 1]]
-        if len(points):
-            point = points[rng.integers(len(points))].astype(int)
-            start = np.clip(point - [rng.integers(0, c) for c in crop], 0, room)
+    ends = [sorted((a, b - c)) for a, b, c in zip(part.start, part.stop, crop)]
+    low, high = np.clip(np.transpose(ends), 0, room)
+    if around is None:
+        start = rng.integers(low, high + 1)
+    else:
+        start = np.clip(np.asarray(around).astype(int) - rng.integers(0, crop), low, high)
     overhang = [-(max(0, c - n) // 2) for n, c in zip(shape, crop)]
     return Box.at(tuple(int(s) if r else o for s, r, o in zip(start, room, overhang)), crop)
 

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from skoots.data.augment import Augmentation
+from skoots.data.augment import Augmentation, Frame, Sequential
+from skoots.data.background import background_volume
 from skoots.data.crops import covering_crops, random_crop
+from skoots.data.label_index import index_labels
 from skoots.data.labelled_volume import LabelledVolume, make_sample
+from skoots.data.mixture import Mixture
 from skoots.data.normalize import NormalizationKind, measure_intensity
-from skoots.data.pairs import Pair, find_pairs
+from skoots.data.pairs import Pair, find_images, find_pairs
+from skoots.data.raw_batch import RawBatch, RawSample, Unmade
+from skoots.data.resident import ResidentSample, keep_resident
+from skoots.data.sampling import Places, Sampling
 from skoots.data.skeleton_cache import load_or_trace
-from skoots.errors import VolumeError
+from skoots.data.survey import Survey, survey_labels
+from skoots.data.trace import trace_volume
+from skoots.errors import ConfigError, Fault, VolumeError
 from skoots.geometry import Box, relative_spacing
 from skoots.ranges import Count, Length, NotNegative
 from skoots.registry import Registry
 from skoots.runtime import cpu_count
-from skoots.samples import Sample
+from skoots.samples import Batch, Sample
 from skoots.skeletons import Skeletons, skeletonize
 from skoots.skeletons.skeletonize import Algorithm
 from skoots.synthetic import make_volume
-from skoots.volumes import Volume, open_volume, read_labels
+from skoots.volumes import Volume, open_volume
 from skoots.volumes.array import ArrayVolume
+from skoots.volumes.part import PartVolume
+from skoots.volumes.segments import SegmentCache
 
 log = logging.getLogger("skoots")
 
@@ -65,6 +76,15 @@ class Source(ABC):
     def open(self, reading: Reading) -> list[LabelledVolume]:
         """All volumes of the source."""
 
+    def open_background(self, reading: Reading) -> list[LabelledVolume]:
+        """All volumes of the source as images that show no objects.
+
+        Raises:
+            ConfigError: the source has no such images.
+        """
+        problem = f"{type(self).__name__} has no images without objects"
+        raise ConfigError([Fault("data.background", problem, "Name a folder of images")])
+
 
 DATASETS: Registry[Source] = Registry("dataset", Source)
 
@@ -78,7 +98,9 @@ class Folder(Source):
         samples_per_volume: windows drawn from each volume in an epoch.
         names: only these volumes; None takes all.
         box: only a part of each volume: start and stop voxel per axis, e.g. [[0, 0, 0], [20, 256, 292]].
-        store: ``memory`` reads each volume once; ``disk`` reads the windows as they come.
+        store: ``memory`` reads each volume once; ``disk`` reads the windows as they come; ``gpu`` keeps
+            each volume on the device that trains, which needs ``augment_on: device``.
+        cache_mb: with ``disk``, mebibytes of decoded chunks that each process keeps for the source.
     """
 
     def __init__(
@@ -87,7 +109,8 @@ class Folder(Source):
         samples_per_volume: Count = 32,
         names: list[str] | None = None,
         box: list[list[int]] | None = None,
-        store: Literal["memory", "disk"] = "memory",
+        store: Literal["memory", "disk", "gpu"] = "memory",
+        cache_mb: Count = 256,
     ) -> None:
         self.path, self.samples_per_volume, self.names, self.store = (
             Path(path),
@@ -96,30 +119,46 @@ class Folder(Source):
             store,
         )
         self.box = None if box is None else Box(tuple(box[0]), tuple(box[1]))
+        self.chunks = SegmentCache(cache_mb * 2**20)
 
     def open(self, reading: Reading) -> list[LabelledVolume]:
-        pairs = find_pairs(self.path)
-        if self.names is not None:
-            missing = set(self.names) - {pair.name for pair in pairs}
-            if missing:
-                raise VolumeError(
-                    f"{self.path} holds no volume named {', '.join(sorted(missing))}; "
-                    f"it holds {', '.join(pair.name for pair in pairs)}."
-                )
-            pairs = [pair for pair in pairs if pair.name in self.names]
-        return [self._open_pair(pair, reading) for pair in pairs]
+        pairs = {pair.name: pair for pair in find_pairs(self.path)}
+        return [self._open_pair(pairs[name], reading) for name in self._chosen(pairs)]
+
+    def open_background(self, reading: Reading) -> list[LabelledVolume]:
+        images = find_images(self.path)
+        return [self._open_image(name, images[name], reading) for name in self._chosen(images)]
+
+    def _chosen(self, found: Iterable[str]) -> list[str]:
+        """The names that are asked for, in the order found."""
+        known = list(found)
+        missing = set(self.names or ()) - set(known)
+        if missing:
+            raise VolumeError(
+                f"{self.path} holds no volume named {', '.join(sorted(missing))}; "
+                f"it holds {', '.join(known)}."
+            )
+        return [name for name in known if self.names is None or name in self.names]
+
+    def _open_image(self, name: str, path: Path, reading: Reading) -> LabelledVolume:
+        image = self._stored(open_volume(path, voxel_size=reading.voxel_size))
+        voxel_size = image.voxel_size or (1.0,) * image.spatial_dims
+        return background_volume(name, image, measure_intensity(image, reading.normalize), voxel_size)
+
+    def _stored(self, volume: Volume) -> Volume:
+        """The volume, or the box of it, where ``store`` says."""
+        part = volume if self.box is None else PartVolume(volume, self.box)
+        return part.cached_in(self.chunks) if self.store == "disk" else ArrayVolume.of(part)
 
     def _open_pair(self, pair: Pair, reading: Reading) -> LabelledVolume:
         image, labels = open_pair(pair, reading.voxel_size)
         voxel_size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
-        if self.store == "memory" or self.box is not None:
-            image, labels = ArrayVolume.of(image), ArrayVolume.of(labels)
-        if self.box is not None:
-            image, labels = _cut(image, self.box), _cut(labels, self.box)
+        image, labels = self._stored(image), self._stored(labels)
         skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, cache=self.box is None)
         intensity = measure_intensity(image, reading.normalize)
+        resident = uuid.uuid4().hex if self.store == "gpu" else ""
         return LabelledVolume(
-            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label
+            pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label, resident
         )
 
 
@@ -152,6 +191,15 @@ class Synthetic(Source):
 
     def open(self, reading: Reading) -> list[LabelledVolume]:
         return [self._make(self.seed + i, reading) for i in range(self.count)]
+
+    def open_background(self, reading: Reading) -> list[LabelledVolume]:
+        return [self._make_background(self.seed + i, reading) for i in range(self.count)]
+
+    def _make_background(self, seed: int, reading: Reading) -> LabelledVolume:
+        image, _ = make_volume(self.shape, seed, count=0, noise=self.noise)
+        size = tuple(reading.voxel_size or (1.0,) * len(self.shape))
+        volume = ArrayVolume(f"synthetic background {seed}", image, size)
+        return background_volume(volume.path, volume, measure_intensity(volume, reading.normalize), size)
 
     def _make(self, seed: int, reading: Reading) -> LabelledVolume:
         image, labels = make_volume(self.shape, seed, self.objects, radius=self.radius, noise=self.noise)
@@ -197,45 +245,45 @@ def volume_skeletons(
 ) -> tuple[Skeletons, bool]:
     """Skeletons of a label volume: from the file beside it, else traced and (if ``cache``) kept there.
 
+    The labels are read block by block and object by object.
+
     Returns:
         The skeletons, and whether they were traced now.
 
     Raises:
         VolumeError: the labels hold no object.
     """
-    ids = read_labels(labels, ignore_label=reading.ignore_label)
-    if reading.ignore_label is not None:
-        ids = np.where(ids == reading.ignore_label, 0, ids)
-    if not (ids > 0).any():
+    index = index_labels(labels, reading.ignore_label)
+    if not index.boxes:
         raise VolumeError(f"{labels.path} holds no object: every voxel is 0.")
     if not cache:
-        return skeletonize(ids, voxel_size, reading.algorithm, reading.threads), True
+        return trace_volume(labels, index, voxel_size, reading.algorithm, reading.threads), True
     skeletons, traced = load_or_trace(
-        pair.skeletons, ids, voxel_size, reading.algorithm, reading.threads, overwrite
+        pair.skeletons, labels, index, voxel_size, reading.algorithm, reading.threads, overwrite
     )
     if traced:
         log.info("%s: skeletons of %d objects traced.", pair.labels, len(skeletons))
     return skeletons, traced
 
 
-def _cut(volume: Volume, box: Box) -> ArrayVolume:
-    if not Box.of_shape(volume.shape).contains(box):
-        raise VolumeError(
-            f"{volume.path}: box {box.start} to {box.stop} reaches outside the volume of shape "
-            f"{volume.shape}."
-        )
-    return ArrayVolume(
-        volume.path, volume.read(box), volume.voxel_size, volume.unit, volume.channels is not None
-    )
-
-
-def open_sources(sources: Sequence[Source], reading: Reading) -> list[tuple[LabelledVolume, int]]:
+def open_sources(
+    sources: Sequence[Source], reading: Reading, background: bool = False
+) -> list[tuple[LabelledVolume, int]]:
     """All volumes of several sources, each with the number of windows that an epoch draws from it.
+
+    Args:
+        sources: to open.
+        reading: how.
+        background: whether they are images that show no objects.
 
     Raises:
         VolumeError: volumes differ in dimensions, channels or proportions of their voxels.
     """
-    opened = [(volume, source.samples_per_volume) for source in sources for volume in source.open(reading)]
+    opened = [
+        (volume, source.samples_per_volume)
+        for source in sources
+        for volume in (source.open_background(reading) if background else source.open(reading))
+    ]
     for volume, _ in opened[1:]:
         check_alike(opened[0][0], volume)
     return opened
@@ -265,15 +313,19 @@ def check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
         )
 
 
-class CropDataset(Dataset[Sample]):
+class CropDataset(Dataset["Sample | Unmade"]):
     """Random windows; a key (epoch, index) and the seed say everything about one, whoever asks for it.
 
     Args:
         volumes: each with the number of windows that an epoch draws from it.
         crop: voxels of a window per axis.
-        augmentations: applied one after the other.
+        augmentations: as of a ``Sequential``: one map for all that move voxels, then the others.
         seed: of the run.
-        object_rate: share of windows drawn around an object, see ``random_crop``.
+        sampling: what windows are drawn around.
+        background: volumes without objects, drawn from along with the others.
+        background_augmentations: applied to windows of these.
+        samples_per_epoch: windows of an epoch, shared out in proportion; None takes all that volumes ask for.
+        on_device: windows are only read and drawn here; a ``RawBatch`` makes them where it is moved to.
     """
 
     def __init__(
@@ -282,16 +334,29 @@ class CropDataset(Dataset[Sample]):
         crop: Sequence[int],
         augmentations: Sequence[Augmentation] = (),
         seed: int = 0,
-        object_rate: float = 0.5,
+        sampling: Sampling | None = None,
+        background: Sequence[tuple[LabelledVolume, int]] = (),
+        background_augmentations: Sequence[Augmentation] = (),
+        samples_per_epoch: int | None = None,
+        on_device: bool = False,
     ) -> None:
-        self.volumes = [volume for volume, count in volumes for _ in range(count)]
-        self.crop, self.augmentations, self.seed, self.object_rate = (
-            tuple(crop),
-            list(augmentations),
-            seed,
-            object_rate,
+        self.crop, self.seed, self.sampling = tuple(crop), seed, sampling or Sampling()
+        self.augment, self.augment_background = (
+            Sequential(augmentations),
+            Sequential(background_augmentations),
         )
-        for volume, _ in volumes:
+        self.on_device = on_device
+        self.labelled = len(volumes)
+        self.volumes = [volume for volume, _ in (*volumes, *background)]
+        self.mixture = Mixture([count for _, count in (*volumes, *background)], samples_per_epoch, seed)
+        surveys = [self._survey(volume) for volume in self.volumes]
+        self.places = [Places(v.skeletons, s.boundaries) for v, s in zip(self.volumes, surveys)]
+        self.within = [None if s.labelled.is_empty else s.labelled for s in surveys]
+        for volume in self.volumes[:1]:
+            self.augment.rehearse(Frame(self.crop, volume.voxel_size))
+        for volume in self.volumes:
+            if volume.resident:
+                self._keep(volume)
             if any(c > n for c, n in zip(self.crop, volume.shape)):
                 log.warning(
                     "%s: the crop %s is larger than the volume %s and is padded.",
@@ -300,21 +365,59 @@ class CropDataset(Dataset[Sample]):
                     volume.shape,
                 )
 
-    def __len__(self) -> int:
-        return len(self.volumes)
+    def _survey(self, volume: LabelledVolume) -> Survey:
+        """The pass through the labels, for volumes of which there is more to know than skeletons."""
+        if len(volume.skeletons) and (self.sampling.boundaries or volume.ignore_label is not None):
+            return survey_labels(volume.labels, volume.ignore_label, seed=self.seed)
+        return Survey(Box.of_shape(volume.shape), np.zeros((0, len(volume.shape)), np.int32))
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    @property
+    def collate(self) -> Callable[[Sequence[Any]], Batch | RawBatch]:
+        """From samples to a batch."""
+        return RawBatch.collate if self.on_device else Batch.collate
+
+    def _keep(self, volume: LabelledVolume) -> None:
+        if not self.on_device:
+            raise VolumeError(
+                f"{volume.name} is to stay on the device (store: gpu), but its crops are made elsewhere. "
+                "Write data.augment_on: device, or store: memory."
+            )
+        keep_resident(volume)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unmade:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        volume = self.volumes[index]
-        box = random_crop(volume.shape, self.crop, volume.skeletons, rng, self.object_rate)
-        margins = [augmentation.margin(self.crop) for augmentation in self.augmentations]
-        window = volume.window(box.grow(tuple(sum(m) for m in zip((0,) * box.ndim, *margins))))
-        for augmentation, margin in zip(self.augmentations, margins):
-            window = augmentation(window, rng).cut(margin)
-        return make_sample(
-            window, f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
+        row = self.mixture.volume_of(epoch, index)
+        volume, box = self.volumes[row], self.draw(row, rng)
+        augment = self.augment if row < self.labelled else self.augment_background
+        origin = f"{volume.name} from {box.start} to {box.stop}, epoch {epoch}, sample {index}"
+        frame = Frame(self.crop, volume.voxel_size)
+        spatial_map = augment.draw_map(frame, rng)
+        if self.on_device:
+            changes = augment.draw_changes(frame, rng)
+            if volume.resident:
+                return ResidentSample(volume.resident, box, spatial_map, changes, origin)
+            return RawSample.read(volume, box, spatial_map, changes, origin)
+        return make_sample(augment.change(volume.window(box, spatial_map), rng), origin)
+
+    def sample(self, key: tuple[int, int]) -> Sample:
+        """A window with all that is made of it, also where that is left to a device; for whoever looks."""
+        drawn = self[key]
+        if isinstance(drawn, Sample):
+            return drawn
+        batch = RawBatch.collate([drawn]).to("cpu")
+        arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in batch.tensors().items()}
+        return Sample(
+            image=arrays.pop("images"), **arrays, voxel_size=batch.voxel_size, origin=batch.origins[0]
         )
+
+    def draw(self, row: int, rng: np.random.Generator) -> Box:
+        """The next window of a volume, by its row."""
+        point = self.places[row].draw(self.sampling.kind(rng), rng)
+        return random_crop(self.volumes[row].shape, self.crop, rng, point, self.within[row])
 
 
 class CoveringDataset(Dataset[Sample]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import fastremap
+import numba
 import numpy as np
 
-from skoots.data.augment import Window
+from skoots.data.augment import SpatialMap, Window
+from skoots.data.augment.resample import Arrays, move_skeletons, resample
 from skoots.data.normalize import Intensity
 from skoots.errors import VolumeError
 from skoots.geometry import Box
@@ -28,6 +30,7 @@ class LabelledVolume:
         intensity: normalisation of the image.
         voxel_size: D edge lengths of a voxel.
         ignore_label: this id means "not known"; None if every voxel is labelled.
+        resident: a name of its own, if it is to stay on the device that trains.
     """
 
     name: str
@@ -37,41 +40,98 @@ class LabelledVolume:
     intensity: Intensity
     voxel_size: tuple[float, ...]
     ignore_label: int | None = None
+    resident: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.image.shape
 
-    def window(self, box: Box) -> Window:
-        """Read a box; where it sticks out of the volume the image repeats its rim and nothing is valid."""
-        inside = box.intersect(Box.of_shape(self.shape))
-        if inside.is_empty:
+    def window(self, box: Box, spatial_map: SpatialMap | None = None) -> Window:
+        """Read a box, as a map shows it; no more of the volume is read than that needs.
+
+        Where it sticks out of the volume the image repeats its rim and nothing is valid.
+
+        Args:
+            box: of the volume.
+            spatial_map: from the box to what it shows, both counted from the start of the box. None means
+                the box itself.
+
+        Raises:
+            VolumeError: the box lies outside the volume.
+        """
+        spatial_map = spatial_map or SpatialMap.identity(box.ndim)
+        image, ids, valid = self._resampled(box, spatial_map)
+        labels, present = compact(ids)
+        skeletons = self.moved_skeletons(present, spatial_map, box)
+        skeletons = replace(skeletons, ids=np.searchsorted(present, skeletons.ids) + 1)
+        return Window(self.intensity.apply(image), labels, valid, skeletons, self.voxel_size)
+
+    def _resampled(self, box: Box, spatial_map: SpatialMap) -> Arrays:
+        reach = self.reach(box, spatial_map)
+        part, start = self.read(reach), reach.relative_to(box).start
+        return resample((part.image, part.labels, part.valid), spatial_map, box.shape, start)
+
+    def reach(self, box: Box, spatial_map: SpatialMap) -> Box:
+        """The part of the volume that a box needs under a map; at least the rim, which is repeated.
+
+        Raises:
+            VolumeError: the box lies outside the volume.
+        """
+        if box.intersect(Box.of_shape(self.shape)).is_empty:
             raise VolumeError(f"{self.name}: {box} lies outside the volume of shape {self.shape}.")
-        image = self.intensity.apply(self.image.read(inside).reshape(-1, *inside.shape))
-        ids = read_labels(self.labels, inside, ignore_label=self.ignore_label)
-        valid = np.ones(inside.shape, bool) if self.ignore_label is None else ids != self.ignore_label
-        labels, present = _compact(np.where(valid, ids, 0))
-        near = self.skeletons.select(present)
-        skeletons = Skeletons(
-            np.searchsorted(present, near.ids) + 1,
-            near.starts,
-            near.points - np.array(box.start, np.float32),
-            near.inscribed,
-        )
-        around = [(i - b, e - j) for i, b, e, j in zip(inside.start, box.start, box.stop, inside.stop)]
-        if any(a or b for a, b in around):
-            image = np.pad(image, [(0, 0), *around], mode="edge")
-            labels, valid = np.pad(labels, around), np.pad(valid, around)
-        return Window(image, labels, valid, skeletons, self.voxel_size)
+        wanted = spatial_map.reach(box.shape).shift(box.start)
+        start = [min(max(a, 0), n - 1) for a, n in zip(wanted.start, self.shape)]
+        stop = [min(max(b, a + 1), n) for a, b, n in zip(start, wanted.stop, self.shape)]
+        return Box(tuple(start), tuple(stop))
+
+    def moved_skeletons(self, ids: np.ndarray, spatial_map: SpatialMap, box: Box) -> Skeletons:
+        """Whole skeletons of the given objects (ascending), where a window shows them: the nearest point of
+        an object may lie outside."""
+        return move_skeletons(self.skeletons.select(ids), spatial_map, box.start)
+
+    def read(self, box: Box) -> Part:
+        """A part as it is stored, unknown voxels made background; the box must lie inside."""
+        image = self.image.read(box).reshape(-1, *box.shape)
+        ids = read_labels(self.labels, box, ignore_label=self.ignore_label)
+        if self.ignore_label is None:
+            return Part(image, ids, np.ones(box.shape, bool))
+        valid = ids != self.ignore_label
+        ids[~valid] = 0
+        return Part(image, ids, valid)
 
 
-def _compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels 1..n in ascending order of the ids present, and these ids."""
+@dataclass(frozen=True)
+class Part:
+    """What lies in a box of a volume.
+
+    Args:
+        image: (C, *S) of the file's type.
+        labels: (*S) ids of the volume, 0 = background or unknown.
+        valid: (*S) bool, whether the truth is known.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    valid: np.ndarray
+
+
+def compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels 1..n (int32) in ascending order of the ids present, and these ids."""
     present = fastremap.unique(ids)
     present = present[present > 0].astype(np.int64)
-    labels = np.searchsorted(present, ids.ravel()).reshape(ids.shape).astype(np.int32) + 1
-    labels[ids <= 0] = 0
+    labels = np.empty(ids.shape, np.int32)
+    _renumber(ids.ravel(), present, labels.ravel())
     return labels, present
+
+
+@numba.njit(cache=True, nogil=True)
+def _renumber(ids, present, labels):  # type: ignore[no-untyped-def]
+    last, number = 0, 0
+    for i in range(len(ids)):
+        if ids[i] != last:
+            last = ids[i]
+            number = 0 if last <= 0 else np.searchsorted(present, last) + 1
+        labels[i] = number
 
 
 def make_sample(window: Window, origin: str = "") -> Sample:

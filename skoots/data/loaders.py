@@ -95,7 +95,7 @@ def train_loader(
         sampler=sampler,
         num_workers=workers,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        collate_fn=Batch.collate,
+        collate_fn=dataset.collate,
         # Its own generator, so that loading never moves the one that dropout draws from.
         generator=torch.Generator(),
         drop_last=True,

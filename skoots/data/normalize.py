@@ -7,12 +7,14 @@ from typing import Literal
 
 import numpy as np
 
+from skoots.data.percentiles import channel_blocks, integer_percentiles
 from skoots.errors import VolumeError
-from skoots.geometry import Box, tile_volume
+from skoots.geometry import Box
 from skoots.volumes import Volume
 
 NormalizationKind = Literal["zscore", "percentile", "asinh", "dtype", "none"]
 SAMPLE_VOXELS = 4_000_000
+PERCENTS = {"percentile": (1, 99.8), "asinh": (16, 50)}
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,20 @@ def measure_intensity(volume: Volume, kind: NormalizationKind) -> Intensity:
 
     Args:
         volume: the image.
-        kind: ``zscore`` (mean 0, deviation 1), ``percentile`` (1st to 99.8th percentile become 0 and 1, from
-            at most four million voxels), ``asinh`` (the median becomes 0 and the distance from the 16th
-            percentile to it 1, from as many voxels, then the inverse hyperbolic sine: objects a hundred times
-            brighter than others do not hide these; as for astronomical images, Lupton et al. 1999),
-            ``dtype`` (the range of the integer type becomes 0 to 1) or ``none``.
+        kind: ``zscore`` (mean 0, deviation 1), ``percentile`` (1st to 99.8th percentile become 0 and 1),
+            ``asinh`` (the median becomes 0 and the distance from the 16th percentile to it 1, then the
+            inverse hyperbolic sine: objects a hundred times brighter than others do not hide these; as for
+            astronomical images, Lupton et al. 1999), ``dtype`` (the range of the integer type becomes 0 to 1)
+            or ``none``. Percentiles of integers are exact; those of floats are taken from at most four
+            million voxels, evenly spaced.
 
     Raises:
         VolumeError: NaN or infinite voxels, or the same value everywhere.
     """
     channels = volume.channels or 1
-    moments, samples = _scan(volume, channels, keep=kind in ("percentile", "asinh"))
-    mean, deviation, low, high = moments
+    percents = PERCENTS.get(kind, ())
+    sampled = bool(percents) and volume.dtype.kind == "f"
+    (mean, deviation, low, high), samples = _scan(volume, channels, keep=sampled)
     if (high == low).all():
         raise VolumeError(
             f"{volume.path}: every voxel is {low[0]:g}, so there is nothing to see; "
@@ -60,16 +64,30 @@ def measure_intensity(volume: Volume, kind: NormalizationKind) -> Intensity:
         )
     if kind == "zscore":
         return _intensity(mean, deviation)
-    if kind == "percentile":
-        bounds = np.percentile(samples, [1, 99.8], axis=1)
-        return _intensity(bounds[0], bounds[1] - bounds[0])
-    if kind == "asinh":
-        bounds = np.percentile(samples, [16, 50], axis=1)
+    if percents:
+        bounds = (
+            np.percentile(samples, percents, axis=1) if sampled else integer_percentiles(volume, percents)
+        )
+        if kind == "percentile":
+            return _intensity(bounds[0], bounds[1] - bounds[0])
         return _intensity(bounds[1], bounds[1] - bounds[0], compress=True)
     if kind == "dtype" and volume.dtype.kind in "iu":
         limits = np.iinfo(volume.dtype)
         return _intensity(np.full(channels, limits.min), np.full(channels, float(limits.max) - limits.min))
     return _intensity(np.zeros(channels), np.ones(channels))
+
+
+def bright_tail(volume: Volume) -> float:
+    """How much farther the brightest voxels lie from the median than the darkest.
+
+    (99.8th percentile - median) by (median - 0.2nd percentile), the largest of all channels: near 1 where
+    grey values are symmetric, infinite where at least half of the volume is its darkest value.
+    """
+    _, samples = _scan(volume, volume.channels or 1, keep=True)
+    low, middle, high = np.percentile(samples, [0.2, 50, 99.8], axis=1)
+    return float(
+        np.where(middle > low, (high - middle) / np.where(middle > low, middle - low, 1), np.inf).max()
+    )
 
 
 def _intensity(shift: np.ndarray, scale: np.ndarray, compress: bool = False) -> Intensity:
@@ -78,13 +96,11 @@ def _intensity(shift: np.ndarray, scale: np.ndarray, compress: bool = False) -> 
 
 def _scan(volume: Volume, channels: int, keep: bool) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Mean, standard deviation, minimum and maximum per channel, and evenly spaced samples if asked for."""
-    core = (32, 512, 512)[-volume.spatial_dims :]
     every = max(1, -(-Box.of_shape(volume.shape).size // SAMPLE_VOXELS))
     count, mean, spread = 0, np.zeros(channels), np.zeros(channels)
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
     samples = []
-    for tile in tile_volume(volume.shape, core):
-        block = volume.read(tile.write).reshape(channels, -1)
+    for block in channel_blocks(volume):
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             where = "NaN" if np.isnan(block).any() else "infinite"
             raise VolumeError(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from skoots.errors import VolumeError
+from skoots.volumes.hdf5 import dataset_names, split_name
 
 LABEL_MARKS = (".labels", ".label")
-EXTENSIONS = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr", ".npy")
+HDF5_EXTENSIONS = (".h5", ".hdf5", ".hdf")
+EXTENSIONS = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr", ".npy", *HDF5_EXTENSIONS)
+# data sets of an HDF5 file that holds both: ours, PlantSeg's and ilastik's, CREMI's
+IMAGE_SETS = ("image", "raw", "volumes/raw")
+LABEL_SETS = ("labels", "label", "volumes/labels/neuron_ids")
 SKELETON_SUFFIX = ".skeletons.trch"
 
 
@@ -30,11 +36,13 @@ class Pair:
     @property
     def skeletons(self) -> Path:
         """Where the skeletons lie or will lie."""
-        return self.labels.parent / f"{self.name}{SKELETON_SUFFIX}"
+        return _file_of(self.labels).parent / f"{self.name}{SKELETON_SUFFIX}"
 
 
 def find_pairs(folder: Path | str) -> list[Pair]:
-    """Images with labels: ``NAME.tif`` with ``NAME.labels.tif`` or ``NAME.label.tif``; so Zarr, NumPy.
+    """Images with labels: ``NAME.tif`` with ``NAME.labels.tif`` or ``NAME.label.tif``; so Zarr, HDF5, NumPy.
+
+    An HDF5 file may hold both, as the data sets ``/image`` and ``/labels`` (or ``/raw`` and ``/label``).
 
     Args:
         folder: where to look; its subfolders are not searched.
@@ -42,9 +50,7 @@ def find_pairs(folder: Path | str) -> list[Pair]:
     Raises:
         VolumeError: no such folder, no image with labels, or labels without their image.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise VolumeError(f"Folder {folder} does not exist.{_similar(folder)}")
+    folder = _existing(folder)
     images, labels = _sort_files(folder)
     orphans = sorted(set(labels) - set(images))
     if orphans:
@@ -54,13 +60,41 @@ def find_pairs(folder: Path | str) -> list[Pair]:
         first = sorted(images)[0]
         raise VolumeError(
             f"{folder} holds {len(images)} images and no labels; training needs for instance "
-            f"{first}.labels.tif beside {images[first].name}."
+            f"{first}.labels.tif beside {_file_of(images[first]).name}."
         )
     if not pairs:
         raise VolumeError(
-            f"{folder} holds no images; expected NAME.tif with NAME.labels.tif (or .zarr, .npy)."
+            f"{folder} holds no images; expected NAME.tif with NAME.labels.tif (or .zarr, .h5, .npy)."
         )
     return pairs
+
+
+def find_images(folder: Path | str) -> dict[str, Path]:
+    """Images without labels by name: what a folder of background holds.
+
+    Args:
+        folder: where to look; its subfolders are not searched.
+
+    Raises:
+        VolumeError: no such folder, no image, or labels among them.
+    """
+    folder = _existing(folder)
+    images, labels = _sort_files(folder)
+    if labels:
+        raise VolumeError(
+            f"{next(iter(labels.values()))} are labels, but {folder} is to hold images without objects; "
+            "list a folder with labels under data.train."
+        )
+    if not images:
+        raise VolumeError(f"{folder} holds no images; expected NAME.tif (or .zarr, .h5, .npy).")
+    return dict(sorted(images.items()))
+
+
+def _existing(folder: Path | str) -> Path:
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise VolumeError(f"Folder {folder} does not exist.{_similar(folder)}")
+    return folder
 
 
 def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -77,7 +111,33 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
                 f"{kind[name]} and {path} are both {'labels' if mark else 'images'} of {name!r}; keep one."
             )
         kind[name] = path
+    _look_into_hdf5(images, labels)
     return images, labels
+
+
+def _look_into_hdf5(images: dict[str, Path], labels: dict[str, Path]) -> None:
+    """Name the data sets that are meant, where an HDF5 file holds several."""
+    for name, path in images.items():
+        inside = _data_set(path, LABEL_SETS)
+        if inside is not None and name not in labels:
+            labels[name] = inside
+        images[name] = _data_set(path, IMAGE_SETS) or path
+    for name, path in labels.items():
+        labels[name] = _data_set(path, LABEL_SETS) or path
+
+
+def _data_set(path: Path, names: Sequence[str]) -> Path | None:
+    """The first of some data sets that an HDF5 file has; None for other files."""
+    if path.suffix.lower() not in HDF5_EXTENSIONS:
+        return None
+    found = dataset_names(str(path))
+    return next((Path(f"{path}:/{name}") for name in names if name in found), None)
+
+
+def _file_of(path: Path) -> Path:
+    """The file of ``file.h5:/dataset``; any other path as it is."""
+    split = split_name(str(path))
+    return path if split is None else Path(split[0])
 
 
 def volume_stem(path: Path) -> str | None:

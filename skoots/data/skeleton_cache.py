@@ -12,29 +12,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from skoots.data.label_index import LabelIndex, labels_at
+from skoots.data.trace import radii_about, trace_volume
 from skoots.errors import VolumeError
 from skoots.runtime import user_cache
-from skoots.skeletons import Skeletons, skeletonize
+from skoots.skeletons import Skeletons
 from skoots.skeletons.skeletonize import Algorithm
+from skoots.volumes import Volume
 
 log = logging.getLogger("skoots")
 OURS = "skoots-skeletons-"
-FORMAT = f"{OURS}2"
+FORMAT = f"{OURS}3"
 
 
 def load_or_trace(
     path: Path,
-    labels: np.ndarray,
+    labels: Volume,
+    index: LabelIndex,
     voxel_size: Sequence[float],
     algorithm: Algorithm = "thinning",
     threads: int = 1,
     overwrite: bool = False,
 ) -> tuple[Skeletons, bool]:
-    """Skeletons of a label array, from the file beside it if this fits, else traced and kept there.
+    """Skeletons of a label volume, from the file beside it if this fits, else traced and kept there.
 
     Args:
         path: ``NAME.skeletons.trch``; if its folder is read-only, the user's cache folder is taken.
-        labels: (*S) integer ids.
+        labels: the label volume; it is never in memory as a whole.
+        index: of its objects.
         voxel_size: D edge lengths of a voxel.
         algorithm: as in ``skeletonize``.
         threads: as in ``skeletonize``.
@@ -42,30 +47,32 @@ def load_or_trace(
 
     Returns:
         The skeletons, and whether they were traced now.
+
+    Raises:
+        VolumeError: a skeleton file cannot be read.
     """
-    mark = fingerprint(labels, voxel_size, algorithm)
+    mark = fingerprint(index, labels.shape, voxel_size, algorithm)
     target = path if _is_writable(path.parent) else _cached(path)
     for place in (path, _cached(path)):
         if overwrite or not place.is_file():
             continue
         content = read_skeleton_file(place)
-        stored = _skeletons_of(place, content, labels, voxel_size, mark)
+        stored = _skeletons_of(place, content, labels, index, voxel_size, mark)
         if stored is not None:
             return stored, False
         log.warning("%s does not fit its labels (they were edited?); skeletons are traced anew.", place)
         if not _is_ours(content):
             target = _cached(path)  # a file that skoots did not write stays as it is
-    skeletons = skeletonize(labels, voxel_size, algorithm, threads)
+    skeletons = trace_volume(labels, index, voxel_size, algorithm, threads)
     _write(target, skeletons, mark)
     return skeletons, True
 
 
-def fingerprint(labels: np.ndarray, voxel_size: Sequence[float], algorithm: str) -> str:
+def fingerprint(index: LabelIndex, shape: Sequence[int], voxel_size: Sequence[float], algorithm: str) -> str:
     """A mark that changes with any voxel of the labels, the voxel size and the algorithm."""
-    bytes_of = np.ascontiguousarray(labels).view(np.uint8).reshape(-1)
-    size = "x".join(map(str, labels.shape))
+    size = "x".join(map(str, shape))
     spacing = [round(float(v), 6) for v in voxel_size]
-    return f"{zlib.crc32(bytes_of.data):08x}-{size}-{labels.dtype}-{spacing}-{algorithm}"
+    return f"{index.checksum:08x}-{size}-{spacing}-{algorithm}"
 
 
 def read_skeleton_file(path: Path) -> dict:
@@ -88,14 +95,14 @@ def read_skeleton_file(path: Path) -> dict:
 
 
 def _skeletons_of(
-    path: Path, content: dict, labels: np.ndarray, voxel_size: Sequence[float], mark: str
+    path: Path, content: dict, labels: Volume, index: LabelIndex, voxel_size: Sequence[float], mark: str
 ) -> Skeletons | None:
     """What a skeleton file holds, None if it was made for other labels."""
     if _is_ours(content):
         if content["format"] != FORMAT or content["fingerprint"] != mark:
             return None
         return Skeletons(*(content[key].numpy() for key in ("ids", "starts", "points", "inscribed")))
-    return _from_original(path, content, labels, voxel_size)
+    return _from_original(path, content, labels, index, voxel_size)
 
 
 def _is_ours(content: dict) -> bool:
@@ -109,28 +116,25 @@ def from_original_order(points: np.ndarray) -> np.ndarray:
 
 
 def _from_original(
-    path: Path, content: dict, labels: np.ndarray, voxel_size: Sequence[float]
+    path: Path, content: dict, labels: Volume, index: LabelIndex, voxel_size: Sequence[float]
 ) -> Skeletons | None:
     """A file of the original SKOOTS, a dict of id to (n, 3) points; None if it was made for other labels."""
-    from skoots.skeletons.skeletonize import inscribed_radii
-
+    ndim = labels.spatial_dims
     points = {}
     for key, value in content.items():
         array = value.numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-        if not isinstance(key, (int, np.integer)) or array.ndim != 2 or array.shape[1] != labels.ndim:
-            raise VolumeError(
-                f"{path} is no skeleton file: expected ids with (n, {labels.ndim}) points each."
-            )
-        points[int(key)] = from_original_order(array) if labels.ndim == 3 else array
-    ids = np.unique(labels)
-    if set(points) != {int(i) for i in ids[ids > 0]}:
+        if not isinstance(key, (int, np.integer)) or array.ndim != 2 or array.shape[1] != ndim:
+            raise VolumeError(f"{path} is no skeleton file: expected ids with (n, {ndim}) points each.")
+        points[int(key)] = from_original_order(array) if ndim == 3 else array
+    if set(points) != set(index.boxes):
         return None
     rounded = {k: np.rint(p).astype(int) for k, p in points.items()}
     if any(len(p) == 0 or (p < 0).any() or (p >= labels.shape).any() for p in rounded.values()):
         return None
-    if np.mean(np.concatenate([labels[tuple(p.T)] == k for k, p in rounded.items()])) < 0.5:
+    owners = np.repeat(list(rounded), [len(p) for p in rounded.values()])
+    if np.mean(labels_at(labels, np.concatenate(list(rounded.values())), index.ignore_label) == owners) < 0.5:
         return None
-    return Skeletons.pack(points, labels.ndim, inscribed_radii(labels, rounded, voxel_size))
+    return Skeletons.pack(points, ndim, radii_about(labels, index, rounded, voxel_size))
 
 
 def _write(place: Path, skeletons: Skeletons, mark: str) -> None:

@@ -80,5 +80,12 @@ class Box:
         stop = tuple(max(s, min(b, d)) for s, b, d in zip(start, self.stop, other.stop))
         return Box(start, stop)
 
+    def union(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        return Box(
+            tuple(min(a, c) for a, c in zip(self.start, other.start)),
+            tuple(max(b, d) for b, d in zip(self.stop, other.stop)),
+        )
+
     def contains(self, other: Box) -> bool:
         return all(a <= c and d <= b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop))

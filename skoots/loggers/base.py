@@ -15,9 +15,15 @@ class Logger(ABC):
     """Takes what a run reports. Every logger is built with the fact ``folder`` (the run folder, a Path).
 
     A logger that loses its server or disk says so once and goes on: logging never stops training.
+
+    Attributes:
+        folder: the run folder.
+        image_log_interval: epochs between the pictures that it is given; None means those of the run
+            (``runner.image_log_interval``).
     """
 
     folder: Path
+    image_log_interval: int | None = None
 
     def start(self, config: Mapping[str, object]) -> None:  # noqa: B027 - optional
         """Called once before training with the resolved config, as plain values."""

@@ -44,7 +44,8 @@ class WandbLogger(Logger):
     Args:
         project_name: name of the W&B project.
         run_name: name of the W&B run; None takes the name of the run folder.
-        image_log_interval: pictures every so many epochs; None sends none.
+        image_log_interval: epochs between pictures; None sends those of the run
+            (``runner.image_log_interval``).
         folder: the run folder, where W&B keeps its files.
         save_checkpoints_remote: whether snapshots are sent.
         **init: handed to ``wandb.init`` as they are, e.g. ``tags``, ``entity``, ``mode``.
@@ -93,9 +94,7 @@ class WandbLogger(Logger):
         self._log(lambda: dict(values), epoch)
 
     def image(self, name: str, picture: np.ndarray, epoch: int) -> None:
-        """A picture, (H, W, 3) uint8, in the epochs of ``image_log_interval``."""
-        if self.image_log_interval is None or epoch % self.image_log_interval:
-            return
+        """A picture, (H, W, 3) uint8."""
 
         def content() -> dict[str, Any]:
             import wandb

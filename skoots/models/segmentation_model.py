@@ -88,6 +88,14 @@ class SegmentationModel(nn.Module):
                 return tuple(scale.tolist())
         return None
 
+    def vector_sigma(self, epoch: int) -> tuple[float, ...] | None:
+        """D voxels within which a vector counts as a hit at an epoch; None without a vector head."""
+        for head in self.heads.values():
+            sigma = getattr(head, "sigma", None)
+            if callable(sigma):
+                return tuple(sigma(epoch))
+        return None
+
     def forward(self, images: Tensor) -> Outputs:
         """(B, C, *S) images of any shape to outputs of the same *S."""
         shape = images.shape[2:]

@@ -56,11 +56,15 @@ def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.45) -> np.
     Returns:
         (H, W, 3) uint8.
     """
-    picture, colours = to_rgb(image).astype(np.float32), id_colours(labels)
     opaque = np.where(labels != 0, opacity, 0.0)
     opaque[boundaries(labels)] = 1.0
-    blend = picture * (1 - opaque[..., None]) + colours * opaque[..., None]
-    return np.rint(blend).astype(np.uint8)
+    return blend(to_rgb(image), id_colours(labels), opaque)
+
+
+def blend(picture: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Colours over a picture, each (H, W, 3) uint8, with an opacity of 0 to 1, (H, W), for every pixel."""
+    opaque = np.clip(opacity.astype(np.float32), 0, 1)[..., None]
+    return np.rint(picture * (1 - opaque) + colours * opaque).astype(np.uint8)
 
 
 def colour_by_match(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -108,21 +112,29 @@ def semantic_overlay(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return np.asarray([(0, 0, 0), MISSED, FALSE, HIT], np.uint8)[kind]
 
 
-def vector_wheel(vectors: np.ndarray) -> np.ndarray:
+def vector_wheel(vectors: np.ndarray, longest: float | None = None) -> np.ndarray:
     """In-plane vectors as colours: the direction is the hue (right is red), the length the brightness.
 
     Args:
         vectors: (D, H, W), components z, y, x or y, x; the last two are shown.
+        longest: length of the brightest; None takes that of ``longest_vector``.
 
     Returns:
-        (H, W, 3) uint8; the longest vectors (99th percentile) are brightest.
+        (H, W, 3) uint8.
     """
     y, x = np.asarray(vectors[-2], np.float32), np.asarray(vectors[-1], np.float32)
     length = np.hypot(y, x)
-    moving = length[length > 0]
-    longest = np.percentile(moving, 99) if moving.size else 1.0
+    longest = longest or longest_vector(vectors)
     hue = (np.arctan2(y, x) / (2 * np.pi)) % 1.0
     return hsv_to_rgb(hue, np.full_like(hue, 0.9), np.clip(length / longest, 0, 1))
+
+
+def longest_vector(vectors: np.ndarray) -> float:
+    """Length in the plane that 99 % of the vectors, (D, H, W), do not exceed, those of length 0 not counted;
+    1 if there are no others."""
+    length = np.hypot(np.asarray(vectors[-2], np.float32), np.asarray(vectors[-1], np.float32))
+    moving = length[length > 0]
+    return float(np.percentile(moving, 99)) if moving.size else 1.0
 
 
 def heat(probability: np.ndarray) -> np.ndarray:
@@ -131,22 +143,26 @@ def heat(probability: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip(ramp - np.arange(3), 0, 1)).astype(np.uint8)
 
 
-def to_rgb(image: np.ndarray) -> np.ndarray:
-    """An image as (H, W, 3) uint8; other types than uint8 are stretched from their 0.5th to 99.5th
-    percentile.
+def to_rgb(image: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """An image as (H, W, 3) uint8; other types than uint8 are stretched.
 
     Args:
         image: (H, W) of any type, or (H, W, 3).
+        limits: values that become black and white; None takes ``intensity_limits``.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8:
         values = np.nan_to_num(image.astype(np.float32))
-        low, high = np.percentile(values, [0.5, 99.5])
-        if high <= low:
-            low, high = values.min(), values.max()
+        low, high = limits or intensity_limits(values)
         scale = 255 / (high - low) if high > low else 0.0
         image = np.rint(np.clip((values - low) * scale, 0, 255)).astype(np.uint8)
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
+
+
+def intensity_limits(values: np.ndarray) -> tuple[float, float]:
+    """The 0.5th and the 99.5th percentile; smallest and largest value where these are one."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    return (float(low), float(high)) if high > low else (float(values.min()), float(values.max()))
 
 
 def hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -156,13 +172,21 @@ def hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np
     return np.rint(255 * value[..., None] * (1 - saturation[..., None] * shade)).astype(np.uint8)
 
 
-def write_panels(path: str | Path, panels: Sequence[tuple[str, np.ndarray]], columns: int = 4) -> Path:
+def write_panels(
+    path: str | Path,
+    panels: Sequence[tuple[str, np.ndarray]],
+    columns: int = 4,
+    captions: Sequence[str] = (),
+    footer: str = "",
+) -> Path:
     """Write a contact sheet: titled pictures in rows, on white, all equally wide.
 
     Args:
         path: PNG file; its folder is made.
         panels: title and picture, each (H, W) or (H, W, 3), in reading order.
         columns: pictures a row.
+        captions: a line of text above each row, or above the first ones.
+        footer: a line of text below all.
 
     Returns:
         The path.
@@ -174,13 +198,24 @@ def write_panels(path: str | Path, panels: Sequence[tuple[str, np.ndarray]], col
 
     columns = min(columns, len(panels))
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    lines = [*captions, *[""] * (len(rows) - len(captions))]
     width = 3.2  # inches of one picture; 150 dots an inch
     heights = [max(width * picture.shape[0] / picture.shape[1] for _, picture in row) for row in rows]
-    title, gap = 0.32, 0.08
-    sheet = (columns * (width + gap) + gap, sum(heights) + len(rows) * title + gap)
+    gap = 0.08
+    titles = [0.32 if any(name for name, _ in row) else gap for row in rows]
+    text = 0.32
+    above = [title + text * bool(line) for title, line in zip(titles, lines)]
+    sheet = (columns * (width + gap) + gap, sum(heights) + sum(above) + gap + text * bool(footer))
     figure = Figure(figsize=sheet, dpi=150, facecolor="white")
+
+    def write(line: str, bottom: float) -> None:
+        figure.text(2 * gap / sheet[0], bottom / sheet[1], line, fontsize=10, va="bottom")
+
     top = sheet[1]
-    for row, height in zip(rows, heights):
+    for row, height, line, title in zip(rows, heights, lines, titles):
+        if line:
+            top -= text
+            write(line, top)
         top -= title
         for number, (name, picture) in enumerate(row):
             own = width * picture.shape[0] / picture.shape[1]
@@ -191,6 +226,8 @@ def write_panels(path: str | Path, panels: Sequence[tuple[str, np.ndarray]], col
             axes.set_axis_off()
             axes.set_title(name, fontsize=11, pad=4)
         top -= height
+    if footer:
+        write(footer, gap)
     return _save(figure, path)
 
 
@@ -236,7 +273,7 @@ def write_prediction_figure(
             volume: np.ndarray, axis: int = axis, rows: float = rows, cols: float = cols
         ) -> np.ndarray:
             flat = volume if ndim == 2 else np.take(volume, volume.shape[axis] // 2, axis=axis)
-            return _resample(flat, rows, cols)
+            return square_pixels(flat, rows, cols)
 
         grey = to_rgb(section(image))
         panels.append((f"image{suffix}", grey))
@@ -328,8 +365,9 @@ def _channels_last(volume: np.ndarray, ndim: int) -> np.ndarray:
     return np.moveaxis(volume, 0, -1) if volume.shape[0] == 3 else volume[0]
 
 
-def _resample(picture: np.ndarray, row_edge: float, column_edge: float) -> np.ndarray:
-    """Nearest pixels on a square grid of the finer edge."""
+def square_pixels(picture: np.ndarray, row_edge: float, column_edge: float) -> np.ndarray:
+    """A picture, (H, W, ...), of pixels with these edges on a grid of square ones of the finer edge: nearest
+    pixels."""
     finest = min(row_edge, column_edge)
     rows = np.arange(round(picture.shape[0] * row_edge / finest)) * finest / row_edge
     cols = np.arange(round(picture.shape[1] * column_edge / finest)) * finest / column_edge

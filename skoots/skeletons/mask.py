@@ -57,7 +57,7 @@ def _mask_on_device(labels: Tensor, offset: Tensor, reach2: Tensor, spacing: tup
         distance2 += (along * edge) ** 2
         bare &= along.abs() <= 0.5
     mask = inside & ((distance2 <= reach2) | bare)
-    kept = bare | (mask & ~_touches_another(labels, mask))
+    kept = bare | (mask & ~touches_another(labels, mask))
     return _reachable(kept, bare | (kept & _leads_outside(offset)))
 
 
@@ -76,7 +76,13 @@ def _neighbourhood_max(values: Tensor) -> Tensor:
     return values
 
 
-def _touches_another(labels: Tensor, mask: Tensor) -> Tensor:
+def touches_another(labels: Tensor, mask: Tensor) -> Tensor:
+    """(B, *S) voxels that have a voxel of the mask with another label among their 3**D - 1 neighbours.
+
+    Args:
+        labels: (B, *S) instance ids, at most 2**24 of them in a batch entry.
+        mask: (B, *S) bool.
+    """
     own = labels.float()
     nothing = torch.full_like(own, float("-inf"))
     largest = _neighbourhood_max(torch.where(mask, own, nothing))

@@ -65,6 +65,14 @@ def _sort_along_longest_axis(physical: np.ndarray, starts: np.ndarray) -> tuple[
     return axes, np.lexsort((physical[np.arange(len(physical)), axes[owner]], owner))
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _sum_of_squares(z, y, x):  # type: ignore[no-untyped-def]
+    """The same to the last bit in whatever order the axes come, so that ties break alike after a turn."""
+    a, b, c = z * z, y * y, x * x
+    low, high = min(a, b), max(a, b)
+    return min(low, c) + max(low, min(high, c)) + max(high, c)
+
+
 @numba.njit(cache=True, nogil=True)
 def _search(labels, ids, starts, points, order, axes, spacing, offset):  # type: ignore[no-untyped-def]
     # Points of an object ascend along its longest axis, so from the voxel's own place on that axis the search
@@ -103,7 +111,7 @@ def _search(labels, ids, starts, points, order, axes, spacing, offset):  # type:
                         dz = (points[i, 0] - z) * spacing[0]
                         dy = (points[i, 1] - y) * spacing[1]
                         dx = (points[i, 2] - x) * spacing[2]
-                        d2 = dz * dz + dy * dy + dx * dx
+                        d2 = _sum_of_squares(dz, dy, dx)
                         if d2 < best or (d2 == best and order[i] < rank):
                             best, winner, rank = d2, i, order[i]
                         i += 1 if direction == 0 else -1

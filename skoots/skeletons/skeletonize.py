@@ -103,15 +103,10 @@ def skeletonize(
     compact, original = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
     ids = {int(new): int(old) for old, new in original.items() if new != 0}
     boxes = ndimage.find_objects(compact)
-    trace = _trace_kimimaro if algorithm == "kimimaro" else _trace_thinning
 
     def one(new: int) -> tuple[np.ndarray, float]:
         box = boxes[new - 1]
-        mask = _largest_piece(compact[box] == new)
-        if max(mask.shape) <= 2:  # nothing to thin; a volume may hold tens of thousands of these
-            return _medoid(mask) + np.array([s.start for s in box]), 1.0
-        points = trace(mask, voxel_size)
-        radius = _inscribed_radius(mask, points, voxel_size)
+        points, radius = trace_object(compact[box] == new, voxel_size, algorithm)
         return points + np.array([s.start for s in box]), radius
 
     order = sorted(ids)
@@ -125,6 +120,27 @@ def skeletonize(
         labels.ndim,
         {ids[new]: radius for new, (_, radius) in zip(order, traced)},
     )
+
+
+def trace_object(
+    mask: np.ndarray, voxel_size: Sequence[float], algorithm: Algorithm = "thinning"
+) -> tuple[np.ndarray, float]:
+    """The skeleton of one object, and its inscribed radius.
+
+    Args:
+        mask: (*S) bool, the object in its bounding box.
+        voxel_size: D edge lengths of a voxel.
+        algorithm: as in ``skeletonize``.
+
+    Returns:
+        (n, D) int voxels of the box, and the radius in finest voxels.
+    """
+    mask = _largest_piece(mask)
+    if max(mask.shape) <= 2:  # nothing to thin; a volume may hold tens of thousands of these
+        return _medoid(mask), 1.0
+    trace = _trace_kimimaro if algorithm == "kimimaro" else _trace_thinning
+    points = trace(mask, tuple(voxel_size))
+    return points, inscribed_radius(mask, points, tuple(voxel_size))
 
 
 def _largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -228,10 +244,20 @@ def _trace_kimimaro(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarr
     return _joined(points, mask) if len(points) else _trace_thinning(mask, voxel_size)
 
 
-def _inscribed_radius(
+def inscribed_radius(
     mask: np.ndarray, points: np.ndarray, voxel_size: tuple[float, ...], most: int = 256
 ) -> float:
-    """Radius of the largest ball inside the object that is centred on its skeleton, in finest voxels."""
+    """Radius of the largest ball inside an object that is centred on its skeleton.
+
+    Args:
+        mask: (*S) bool, the object in its bounding box.
+        points: (n, D) integer voxels of its skeleton.
+        voxel_size: D edge lengths of a voxel.
+        most: points that are looked at.
+
+    Returns:
+        The radius in finest voxels.
+    """
     padded = np.pad(mask, 1)
     rim = _grown(padded) & ~padded
     outside = np.argwhere(rim).astype(np.float32) - 1
@@ -248,32 +274,6 @@ def _grown(mask: np.ndarray) -> np.ndarray:
         there[:-1] |= here[1:]
         mask = grown
     return mask
-
-
-def inscribed_radii(
-    labels: np.ndarray, points: Mapping[int, np.ndarray], voxel_size: Sequence[float]
-) -> dict[int, float]:
-    """Inscribed radius of each object about skeleton points that came from elsewhere.
-
-    Args:
-        labels: (*S) integer ids.
-        points: id to (n, D) integer voxels.
-        voxel_size: D edge lengths of a voxel.
-
-    Returns:
-        id to radius in finest voxels.
-    """
-    compact, original = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
-    boxes = ndimage.find_objects(compact)
-    radii = {}
-    for old, new in original.items():
-        if new != 0 and int(old) in points:
-            box = boxes[new - 1]
-            start = np.array([s.start for s in box])
-            radii[int(old)] = _inscribed_radius(
-                compact[box] == new, points[int(old)] - start, tuple(voxel_size)
-            )
-    return radii
 
 
 @numba.njit(cache=True, nogil=True)

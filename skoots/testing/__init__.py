@@ -1,11 +1,21 @@
 """Contract suites for plugin authors; they need pytest."""
 
 from skoots.testing.contracts import (
+    AugmentationContract,
     BackboneContract,
     CriterionContract,
     HeadContract,
     NeckContract,
     example_batch,
+    example_window,
 )
 
-__all__ = ["BackboneContract", "CriterionContract", "HeadContract", "NeckContract", "example_batch"]
+__all__ = [
+    "AugmentationContract",
+    "BackboneContract",
+    "CriterionContract",
+    "HeadContract",
+    "NeckContract",
+    "example_batch",
+    "example_window",
+]

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from skoots.data.augment import Augmentation, Window
 from skoots.models.backbones.base import Backbone
 from skoots.models.criteria.base import Criterion
 from skoots.models.heads.base import Head
@@ -27,6 +28,18 @@ from skoots.skeletons import nearest_offsets, skeletonize
 from skoots.synthetic import make_volume
 
 SHAPES = {2: (24, 20), 3: (12, 16, 20)}
+
+
+def example_window(spatial_dims: int, seed: int = 0) -> Window:
+    """A small synthetic window, as augmentations are given it.
+
+    Args:
+        spatial_dims: 2 or 3.
+        seed: of its objects.
+    """
+    image, labels = make_volume(SHAPES[spatial_dims], seed, count=200, radius=(2.0, 3.0))
+    valid = np.ones(labels.shape, bool)
+    return Window(image[None], labels, valid, skeletonize(labels), (1.0,) * spatial_dims)
 
 
 def example_batch(spatial_dims: int, size: int = 2) -> Batch:
@@ -140,6 +153,49 @@ class HeadContract(ABC):
             tensor.zero_()
         features = torch.randn(2, 4, *SHAPES[spatial_dims])
         assert bool(torch.isfinite(head.loss(head(features), head.targets(batch), batch, epoch=1)))
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+class AugmentationContract(ABC):
+    """What every augmentation promises."""
+
+    @abstractmethod
+    def make(self) -> Augmentation:
+        """The augmentation under test; with a rate of 1, if it has one, it is tested most."""
+
+    def test_shapes_and_types_stay(self, spatial_dims: int, seed: int) -> None:
+        window = example_window(spatial_dims)
+        changed = self.make()(window, np.random.default_rng(seed))
+        for before, after in zip(_arrays(window), _arrays(changed)):
+            assert before.shape == after.shape and before.dtype == after.dtype
+        assert np.isfinite(changed.image).all() and changed.voxel_size == window.voxel_size
+
+    def test_the_window_given_is_left_as_it_is(self, spatial_dims: int, seed: int) -> None:
+        window, untouched = example_window(spatial_dims), example_window(spatial_dims)
+        self.make()(window, np.random.default_rng(seed))
+        for before, after in zip(_arrays(untouched), _arrays(window)):
+            assert np.array_equal(before, after)
+
+    def test_the_generator_decides_everything(self, spatial_dims: int, seed: int) -> None:
+        augmentation, window = self.make(), example_window(spatial_dims)
+        once, again = (augmentation(window, np.random.default_rng(seed)) for _ in range(2))
+        for one, other in zip(_arrays(once), _arrays(again)):
+            assert np.array_equal(one, other)
+
+    def test_skeletons_stay_on_their_objects(self, spatial_dims: int, seed: int) -> None:
+        changed = self.make()(example_window(spatial_dims), np.random.default_rng(seed))
+        shape = np.array(changed.labels.shape)
+        for object_id, points in changed.skeletons.as_dict().items():
+            voxels = np.argwhere(changed.labels == object_id)
+            inside = points[((points >= 0) & (points <= shape - 1)).all(1)]
+            if len(voxels) and len(inside):
+                distance = np.abs(inside[:, None] - voxels).max(-1).min(1)
+                assert distance.max() < 1.5, f"object {object_id} moved other than its skeleton"
+
+
+def _arrays(window: Window) -> tuple[np.ndarray, ...]:
+    return window.image, window.labels, window.valid, window.skeletons.points, window.skeletons.inscribed
 
 
 class CriterionContract(ABC):

@@ -116,6 +116,15 @@ class Processes:
             self.largest(0)
 
 
+def lost_touch(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    told = str(error)
+    by_network = isinstance(error, RuntimeError) and (
+        "gloo/" in told or "NCCL" in told or "onnection" in told
+    )
+    return by_network or isinstance(error, dist.DistError)
+
+
 @contextmanager
 def joined(device_kind: str) -> Iterator[Processes]:
     """This process among those that ``torchrun``, or skoots itself, has started; alone if none has.

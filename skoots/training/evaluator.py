@@ -57,7 +57,7 @@ class Evaluator:
     @torch.no_grad()
     def __call__(self, model: SegmentationModel, epoch: int) -> dict[str, float]:
         """``test.loss``, ``test.loss.HEAD`` and ``test.METRIC``; losses are means over windows weighted by
-        voxels."""
+        voxels that count."""
         model.eval()
         own = []
         missing = self._windows_that_others_have_more()
@@ -79,7 +79,7 @@ class Evaluator:
             outputs = model(batch.images)
         total, parts = model.loss(outputs, model.targets(batch), batch, epoch)
         losses = {"test.loss": float(total), **{f"test.loss.{k}": float(v) for k, v in parts.items()}}
-        return _Window(losses, batch.labels.numel(), self._overlaps(model, outputs, batch))
+        return _Window(losses, int(batch.valid.sum()), self._overlaps(model, outputs, batch))
 
     def _overlaps(self, model: SegmentationModel, outputs: dict, batch: Batch) -> list[Overlap]:
         maps = model.predict(outputs)
@@ -112,7 +112,7 @@ def _put_together(by_process: Sequence[Sequence[_Window]]) -> dict[str, float]:
         for name, value in window.losses.items():
             sums[name] = sums.get(name, 0.0) + value * window.voxels
     voxels = sum(window.voxels for window in windows)
-    metrics = {name: value / voxels for name, value in sums.items()}
+    metrics = {name: value / max(voxels, 1) for name, value in sums.items()}
     overlaps = [overlap for window in windows for overlap in window.overlaps]
     if overlaps:
         scores = score(stack(overlaps))

@@ -87,7 +87,7 @@ class LoggerObserver(Observer):
 
 
 class ProgressObserver(Observer):
-    """One bar over all steps, and a line for every epoch that was validated.
+    """A bar over the samples of all epochs, with the loss, and a line for every epoch that was validated.
 
     Args:
         every: steps between updates of the numbers beside the bar.
@@ -97,37 +97,53 @@ class ProgressObserver(Observer):
     def __init__(self, every: int = 10, show: bool = True) -> None:
         self.every, self.show = every, show
         self.bar: tqdm | None = None
+        self.warmup: tqdm | None = None
 
-    def fit_start(self, runner: TrainingRunner) -> None:
-        if self.show:
-            steps = len(runner.loader)
+    def warmup_step(self, runner: TrainingRunner, done: int, losses: Mapping[str, Any]) -> None:
+        if self.warmup is None and self.show:
+            self.warmup = tqdm(total=runner.warmup_steps, unit="step", desc="warm-up", dynamic_ncols=True)
+        if self.warmup is not None:
+            self.warmup.update()
+            if done % self.every == 0:
+                self.warmup.set_postfix_str(f"loss {float(losses['loss']):.3f}")
+        if done == runner.warmup_steps:
+            log.info("Warm-up of %d steps on one batch: loss %.3f.", done, float(losses["loss"]))
+            self._close()
+
+    def epoch_start(self, runner: TrainingRunner, epoch: int) -> None:
+        if self.show and self.bar is None:
+            samples = runner.samples_of_epoch
             self.bar = tqdm(
-                total=runner.epochs * steps,
-                initial=runner.epoch * steps + runner.progress.batches,
-                unit="step",
+                total=runner.epochs * samples,
+                initial=runner.epoch * samples + runner.progress.samples,
+                unit=" samples",
                 desc="train",
                 dynamic_ncols=True,
                 smoothing=0.05,
             )
+        if self.bar is not None:
+            self.bar.set_description_str(f"epoch {epoch}/{runner.epochs}")
 
     def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
         if self.bar is None:
             return
-        self.bar.update()
-        if self.bar.n % self.every == 0:
-            self.bar.set_postfix_str(
-                f"epoch {runner.epoch + 1}/{runner.epochs} loss {float(losses['loss']):.3f} lr "
-                f"{runner.learning_rate:.1e}"
-            )
+        done = runner.epoch * runner.samples_of_epoch + runner.progress.samples
+        self.bar.update(done - self.bar.n)
+        if runner.progress.batches % self.every == 0:
+            self.bar.set_postfix_str(f"loss {float(losses['loss']):.3f} lr {runner.learning_rate:.1e}")
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
         if "test.loss" in measured or epoch == runner.epochs:
             log.info(_epoch_line(runner, epoch, measured))
 
     def fit_end(self, runner: TrainingRunner) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self._close()
+
+    def _close(self) -> None:
+        for bar in (self.bar, self.warmup):
+            if bar is not None:
+                bar.close()
+        self.bar = self.warmup = None
 
 
 def _epoch_line(runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> str:

@@ -197,6 +197,11 @@ class TrainingRunner:
         """The one to validate and to segment with: the moving average if there is one."""
         return self.model if self.ema is None else self.ema.model
 
+    @property
+    def samples_of_epoch(self) -> int:
+        """That all processes together draw; a last batch that would be smaller is left out."""
+        return len(self.loader) * (self.loader.batch_size or 1) * self.processes.world
+
     def end_early(self, reason: str) -> None:
         """End the training after the running epoch; for observers."""
         self.ended_early = reason

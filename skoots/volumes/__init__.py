@@ -2,7 +2,7 @@
 
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.formats import check_output, create_volume, open_volume, write_volume
-from skoots.volumes.labels import check_labels, read_labels
+from skoots.volumes.labels import check_labels, read_labels, read_objects
 from skoots.volumes.lazy import as_dask
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "create_volume",
     "open_volume",
     "read_labels",
+    "read_objects",
     "write_volume",
 ]

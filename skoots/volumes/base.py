@@ -13,6 +13,7 @@ import numpy as np
 from skoots.errors import VolumeError
 from skoots.geometry import Box
 from skoots.volumes.layout import Layout
+from skoots.volumes.segments import SegmentCache
 
 
 class Volume(ABC):
@@ -92,6 +93,11 @@ class Volume(ABC):
     def read_all(self) -> np.ndarray:
         """The whole volume in memory: (*S) or (C, *S)."""
         return self.read(Box.of_shape(self.shape))
+
+    def cached_in(self, cache: SegmentCache) -> Volume:
+        """The same volume, which keeps there what it decodes; one that decodes nothing is returned as it
+        is."""
+        return self
 
     @abstractmethod
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:

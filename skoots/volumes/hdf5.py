@@ -13,8 +13,10 @@ import numpy as np
 from skoots.errors import VolumeError
 from skoots.registry import near_misses
 from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.cache import ChunkCache
 from skoots.volumes.layout import Layout, layout_of, named_axes
 from skoots.volumes.output import Unfinished
+from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert, plain_unit
 
 _NAME = re.compile(r"^(?P<file>.*\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?$", re.IGNORECASE | re.DOTALL)
@@ -64,7 +66,11 @@ class HDF5Volume(Volume):
             layout = layout_of(path, array.shape, named_axes(names, array.shape), axes)
             lengths, unit = _voxel_size(dict(array.attrs), layout)
             dtype = array.dtype
+            self._chunks = None if array.chunks is None else tuple(array.chunks[a] for a in layout.spatial)
         super().__init__(path, layout, dtype, lengths, unit, axes, voxel_size)
+
+    def cached_in(self, cache: SegmentCache) -> Volume:
+        return ChunkCache(self, cache, self._chunks)
 
     def _opened(self) -> Any:
         try:
@@ -84,7 +90,23 @@ class HDF5Volume(Volume):
                 ) from error
 
 
-def _find_dataset(h5py: Any, file: str, root: Any, dataset: str | None) -> str:
+def dataset_names(file: str) -> list[str]:
+    """Names of all data sets of a file that can be images or labels.
+
+    Raises:
+        VolumeError: h5py is missing, or the file is damaged.
+    """
+    h5py = _h5py(file)
+    try:
+        with h5py.File(file, "r") as root:
+            return _images(h5py, root)
+    except OSError as error:
+        raise VolumeError(
+            f"{file} is truncated or no HDF5 file ({error}); write or copy it again."
+        ) from error
+
+
+def _images(h5py: Any, root: Any) -> list[str]:
     found: list[str] = []
 
     def collect(name: str, item: Any) -> None:
@@ -92,6 +114,11 @@ def _find_dataset(h5py: Any, file: str, root: Any, dataset: str | None) -> str:
             found.append(name)
 
     root.visititems(collect)
+    return found
+
+
+def _find_dataset(h5py: Any, file: str, root: Any, dataset: str | None) -> str:
+    found = _images(h5py, root)
     listing = ", ".join(f"/{name}" for name in found) or "none that is an image"
     if dataset is None:
         if len(found) == 1:

@@ -44,6 +44,14 @@ def read_labels(volume: Volume, box: Box | None = None, *, ignore_label: int | N
     return labels.astype(np.int32 if fits else np.int64, copy=False)
 
 
+def read_objects(volume: Volume, box: Box, ignore_label: int | None = None) -> np.ndarray:
+    """Read instance ids, unknown voxels as background; see ``read_labels``."""
+    ids = read_labels(volume, box, ignore_label=ignore_label)
+    if ignore_label is not None:
+        ids[ids == ignore_label] = 0
+    return ids
+
+
 def check_labels(volume: Volume) -> None:
     """Refuse a volume that cannot hold labels, without reading it.
 

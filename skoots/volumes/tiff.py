@@ -15,6 +15,7 @@ from skoots.errors import VolumeError
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.output import Unfinished, reserve
+from skoots.volumes.segments import SEGMENTS, SegmentCache
 from skoots.volumes.tiff_metadata import voxel_size_of
 from skoots.volumes.tiff_pages import PageReader
 from skoots.volumes.tiff_structure import check_page_chain, check_segments
@@ -32,23 +33,37 @@ class TiffVolume(Volume):
         path: the file.
         axes: axes in the order of the file, where its metadata are wrong or missing, e.g. ``zcyx``.
         voxel_size: edge lengths that win over those of the file.
+        cache: where decoded pieces are kept; a file that is mapped needs none.
 
     Raises:
         VolumeError: the file is empty, truncated, no TIFF, or holds no single image.
     """
 
-    def __init__(self, path: str, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        axes: str | None = None,
+        voxel_size: Sequence[float] | None = None,
+        cache: SegmentCache = SEGMENTS,
+    ) -> None:
         check_page_chain(path)
         try:
             with tifffile.TiffFile(path) as tif:
                 series = _only_series(path, tif)
                 layout = layout_of(path, series.shape, series.axes, axes)
                 lengths, unit = voxel_size_of(tif, len(layout.shape))
-                self._part = _reader(path, tif, series)
+                self._part = _reader(path, tif, series, cache)
                 dtype = np.dtype(series.dtype)
         except (tifffile.TiffFileError, ValueError, LookupError, OSError, struct.error) as error:
             raise VolumeError(f"{path} cannot be read as a TIFF image: {error}. Write it again.") from error
+        self._cache = cache
         super().__init__(path, layout, dtype, lengths, unit, axes, voxel_size)
+
+    def cached_in(self, cache: SegmentCache) -> Volume:
+        return TiffVolume(self.path, *self._given, cache)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, *self._given, self._cache)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return self._part(index)
@@ -69,7 +84,7 @@ def _only_series(path: str, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
 
 
 def _reader(
-    path: str, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
+    path: str, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, cache: SegmentCache
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
     """What gives a part of the series once the file is closed."""
     offset, dtype = series.dataoffset, np.dtype(series.dtype)
@@ -77,7 +92,7 @@ def _reader(
         check_segments(path, os.path.getsize(path), [(offset, math.prod(series.shape) * dtype.itemsize)])
         mapped = np.memmap(path, dtype.newbyteorder(tif.byteorder), "r", offset, tuple(series.shape))
         return lambda index: np.array(mapped[index])
-    pages = PageReader(path, series)
+    pages = PageReader(path, series, cache)
     for file, segments in pages.segments().items():
         check_segments(file, os.path.getsize(file), segments)
     return pages.read

@@ -12,7 +12,7 @@ import numpy as np
 from tifffile import TiffPageSeries
 
 from skoots.errors import VolumeError
-from skoots.volumes.segments import SEGMENTS
+from skoots.volumes.segments import SEGMENTS, SegmentCache
 
 _JPEG = {6, 7, 33007, 34892}
 
@@ -35,12 +35,13 @@ class PageReader:
     Args:
         path: for messages.
         series: the series, of a file still open.
+        cache: where decoded pieces are kept.
 
     Raises:
         VolumeError: the pages do not add up to the series.
     """
 
-    def __init__(self, path: str, series: TiffPageSeries) -> None:
+    def __init__(self, path: str, series: TiffPageSeries, cache: SegmentCache = SEGMENTS) -> None:
         self.path = path
         self.shape = tuple(series.shape)
         keyframe = series.keyframe
@@ -62,7 +63,7 @@ class PageReader:
         self._pages = [_page(page) for page in series]
         self._stacked = _stacked_axes(path, self.shape, self._page_shape, len(self._pages))
         self._files: dict[str, np.memmap] = {}
-        self._owner = SEGMENTS.owner()
+        self._cache, self._owner = cache, cache.owner()
 
     def segments(self) -> dict[str, list[tuple[int, int]]]:
         """Offset and number of bytes of every piece, by the file it lies in."""
@@ -109,7 +110,7 @@ class PageReader:
         page = self._pages[number]
         if page is None or segment >= len(page.counts) or page.counts[segment] == 0:
             return None  # never written: zeros
-        return SEGMENTS.get((self._owner, number, segment), lambda: self._decoded(page, number, segment))
+        return self._cache.get((self._owner, number, segment), lambda: self._decoded(page, number, segment))
 
     def _decoded(self, page: _Page, number: int, segment: int) -> np.ndarray:
         if page.file not in self._files:

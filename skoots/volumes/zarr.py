@@ -13,10 +13,12 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.cache import ChunkCache
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.output import Unfinished
+from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert
-from skoots.volumes.zarr_metadata import StoredArray, find_array, group_metadata
+from skoots.volumes.zarr_metadata import StoredArray, chunks_of, find_array, group_metadata
 
 _DRIVERS = {2: "zarr", 3: "zarr3"}
 _DEFAULT_CHUNKS = {2: 512, 3: 64}
@@ -42,8 +44,12 @@ class ZarrVolume(Volume):
         layout = layout_of(path, found.shape, found.axes, axes)
         lengths, unit = _voxel_size(found, layout)
         self._node = found.node
+        self._chunks = chunks_of(found, layout)
         self._store: Any = None
         super().__init__(path, layout, found.dtype, lengths, unit, axes, voxel_size)
+
+    def cached_in(self, cache: SegmentCache) -> Volume:
+        return ChunkCache(self, cache, self._chunks)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         import tensorstore

@@ -196,6 +196,20 @@ def _shape_and_type(path: str, node: Node) -> tuple[tuple[int, ...], np.dtype]:
         ) from error
 
 
+def chunks_of(found: StoredArray, layout: Layout) -> tuple[int, ...] | None:
+    """Voxels per spatial axis of what is decoded at once: a chunk, or an inner chunk of a shard; None if the
+    metadata do not say."""
+    metadata = found.node.array or {}
+    try:
+        chunks = metadata.get("chunks") or metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        for codec in metadata.get("codecs") or []:
+            if codec.get("name") == "sharding_indexed":
+                chunks = codec["configuration"]["chunk_shape"]
+        return tuple(max(1, int(chunks[axis])) for axis in layout.spatial)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
 def group_metadata(
     layout: Layout, name: str, voxel_size: Sequence[float] | None, unit: str | None, zarr_format: int
 ) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ from skoots.api.build import (
     with_scale,
 )
 from skoots.config import load_config
+from skoots.data.augment import AUGMENTATIONS, Augmentation, Sequential, Window
 from skoots.errors import ConfigError, SnapshotError
 from skoots.instances import Decoding
 from skoots.models.criteria.tversky import Dice, Tversky
@@ -174,6 +176,31 @@ def test_augmentations(make_config: Make) -> None:
     assert names("none") == [] and names([]) == []
     assert names(["Flip", {"type": "Noise", "rate": 1.0}]) == ["Flip", "Noise"]
     assert names("default")[:2] == ["Flip", "SwapAxes"]
+    assert names("original")[:3] == ["Flip", "Affine", "Elastic"]
+
+
+def test_a_sequence_of_augmentations_is_built_to_the_bottom(make_config: Make) -> None:
+    inner = {"type": "Sequential", "params": {"transforms": ["Noise", {"type": "Elastic", "rate": 1.0}]}}
+    nodes = ["Flip", {"type": "Sequential", "transforms": [inner, "Shear"]}]
+    (first, second) = build_augmentations(load_config(make_config(data={"augment": nodes})))
+    assert type(first).__name__ == "Flip" and isinstance(second, Sequential)
+    assert [type(part).__name__ for part in second.spatial] == ["Elastic", "Shear"]
+    assert second.spatial[0].rate == 1.0 and [type(part).__name__ for part in second.others] == ["Noise"]
+
+
+def test_augmentations_that_no_device_can_do(make_config: Make) -> None:
+    if "Mark" not in AUGMENTATIONS:
+
+        @AUGMENTATIONS.register
+        class Mark(Augmentation):
+            def __call__(self, window: Window, rng: np.random.Generator) -> Window:
+                return window
+
+    data = {"augment": ["Flip", "Mark"], "augment_on": "device"}
+    with pytest.raises(ConfigError, match="Mark cannot work on the device"):
+        build_augmentations(load_config(make_config(data=data)))
+    data["augment_on"] = "cpu"
+    assert len(build_augmentations(load_config(make_config(data=data)))) == 2
 
 
 def test_decoding_of_config_and_changes(make_config: Make) -> None:

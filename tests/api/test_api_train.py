@@ -143,7 +143,7 @@ def test_faults_name_their_key(make_config: Make, tmp_path: Path) -> None:
         "data.crop_size" in (text := sentence(make_config(data={"crop_size": [16, 16]}))) and "3 axes" in text
     )
     several = {**make_config(runner={"gpus": [0, 1]}), "device": "auto"}
-    assert "runner.gpus" in (text := sentence(several)) and "Name one" in text
+    assert "runner.gpus" in (text := sentence(several)) and "GPU 0, 1" in text
     assert "write method: bu" in sentence({**make_config(), "method": "td"})
 
 
@@ -220,7 +220,8 @@ def test_nothing_left_to_do_is_said(trained: TrainingOutcome, make_config: Make,
     }
     with pytest.raises(
         ConfigError,
-        match=r"train_settings\.epochs: is 2 and .*pt is at epoch 8: nothing is left to do\. Raise it",
+        match=rf"train_settings\.epochs: is 2 and .*pt is at epoch {trained.best_epoch}: nothing is left to "
+        r"do\. Raise it",
     ):
         train(config, runs=tmp_path, progress=False)
     with pytest.raises(SnapshotError, match="does not fit the model of this config"):

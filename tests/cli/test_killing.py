@@ -230,7 +230,7 @@ def test_a_training_without_room_for_its_snapshots_goes_on_and_says_so(zygote: Z
 def test_training_on_a_disk_that_is_full(zygote: Zygote, tmp_path: Path) -> None:
     """A real one: also the log and the pictures lie on it. One clear error for each snapshot, no traceback,
     the last snapshot untouched, and the exit status tells."""
-    if not shutil.which("mount") or os.system(f"mount -t tmpfs -o size=500k tmpfs {tmp_path} 2>/dev/null"):
+    if not shutil.which("mount") or os.system(f"mount -t tmpfs -o size=1m tmpfs {tmp_path} 2>/dev/null"):
         pytest.skip("file systems cannot be mounted here")
     try:
         runs = ("--runs", str(tmp_path))

@@ -17,7 +17,16 @@ from typing import Any
 import pytest
 
 from skoots import api
-from skoots.api import Demo, Evaluation, Segmentation, SkeletonizedVolume, SkeletonReport, TrainingOutcome
+from skoots.api import (
+    Demo,
+    Evaluation,
+    Preview,
+    Segmentation,
+    SkeletonizedVolume,
+    SkeletonReport,
+    TrainingOutcome,
+)
+from skoots.api.planning.decision import Decision
 from skoots.cli.list import call, first_sentence
 from skoots.cli.main import main
 from skoots.config import load_config
@@ -283,6 +292,8 @@ def test_segment_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixtu
         "min_size=50",
         "--set",
         "reach=2.5",
+        "--normalize-by",
+        "training",
     ]
     assert main(words) == 0
     assert asked == {
@@ -293,6 +304,7 @@ def test_segment_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixtu
         "voxel_size": (0.5, 0.1, 0.1),
         "tile": (8, 16, 16),
         "decoding": {"min_size": 50, "reach": 2.5},
+        "normalize_by": "training",
         "weights": "auto",
         "plugins": (),
         "progress": False,
@@ -375,6 +387,73 @@ def test_every_metric_is_explained() -> None:
     assert set(MEANINGS) == set(METRIC_NAMES)
 
 
+# plan -------------------------------------------------------------------------------------------------------
+
+
+class StandInPlan:
+    """What the command needs of a plan."""
+
+    facts = ("2 volumes.",)
+    warnings = ("No voxel size.",)
+    decisions = (
+        Decision("data.crop_size", [16, 32, 32], "Takes 1 GB."),
+        Decision("data.train", [{"path": "a" * 90}], "Two of three."),
+        Decision("train_settings.seed", 42),
+    )
+
+    def write(self, path: Path, overwrite: bool) -> None:
+        path.write_text(f"overwrite {overwrite}")
+
+
+def test_plan_writes_and_says_why(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = stand_in("plan", StandInPlan())
+    words = ["--validation", "v", "--test", "t", "--memory", "8", "--epochs", "3", "--voxel-size", "2,1,1"]
+    assert main(["plan", "d", "-o", "mine.yaml", *words]) == 0
+    assert asked == {
+        "positional": (Path("d"),),
+        "validation": Path("v"),
+        "test": Path("t"),
+        "memory": 8.0,
+        "epochs": 3,
+        "voxel_size": (2.0, 1.0, 1.0),
+        "ignore_label": None,
+        "device": None,
+    }
+    assert Path("mine.yaml").read_text() == "overwrite False"
+    assert capsys.readouterr().out.splitlines() == [
+        "2 volumes.",
+        "",
+        "data.crop_size: [16, 32, 32]. Takes 1 GB.",
+        "data.train: Two of three.",
+        "",
+        "Note: No voxel size.",
+        "",
+        "Written: mine.yaml",
+        "",
+        "Next: skoots check mine.yaml",
+        "Then: skoots train mine.yaml",
+    ]
+    assert main(["plan", "d", "--quiet"]) == 0
+    assert "Takes 1 GB" not in capsys.readouterr().out and Path("plan.yaml").is_file()
+
+
+def test_plan_refuses_before_it_measures(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("mine")
+    asked = stand_in("plan", StandInPlan())
+    assert main(["plan", "d", "-o", str(path)]) == 2
+    assert "exists" in capsys.readouterr().err and asked == {} and path.read_text() == "mine"
+    assert main(["plan", "d", "-o", str(path), "--overwrite"]) == 0
+    assert path.read_text() == "overwrite True"
+    for wrong in (["--memory", "-1"], ["--epochs", "0"], ["--memory", "much"]):
+        assert main(["plan", "d", "-o", str(tmp_path / "b.yaml"), *wrong]) == 2
+
+
 # skeletonize, check, list, demo -----------------------------------------------------------------------------
 
 
@@ -430,6 +509,22 @@ def test_check_reports_or_prints_the_config(stand_in: StandIn, capsys: pytest.Ca
     from skoots.config.yaml12 import parse
 
     assert load_config(parse(capsys.readouterr().out)[0]) == config
+
+
+def test_preview_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = stand_in("preview", Preview(Path("a.png"), ["here", "there"], ["image", "labels"]))
+    words = ["mito.yaml", "data.augment=none", "--samples", "2", "-o", "a.png", "--epoch", "3", "--seed", "7"]
+    assert main(["preview", *words, "--source", "validation", "--plugin", "p"]) == 0
+    settings = ["data.augment=none", "train_settings.seed=7"]
+    assert asked.pop("positional") == (Path("mito.yaml"), settings)
+    assert asked == {
+        "plugins": ["p"], "output": Path("a.png"), "samples": 2, "source": "validation", "epoch": 3
+    }  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 samples: image, labels."
+    assert "Picture  a.png" in lines
+    assert lines[-1] == f"Next: skoots train mito.yaml {' '.join(settings)} --plugin p"
+    assert main(["preview", "mito.yaml", "--source", "elsewhere"]) == 2
 
 
 def test_list_names_all_parts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -515,6 +610,7 @@ def test_demo_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture[
 
 
 VERBS = [
+    "plan",
     "train",
     "resume",
     "segment",
@@ -523,6 +619,7 @@ VERBS = [
     "publish",
     "skeletonize",
     "check",
+    "preview",
     "list",
     "import-config",
     "demo",

@@ -155,6 +155,13 @@ def test_check_says_what_would_be_trained(in_walk: Path, capsys: pytest.CaptureF
     assert "samples_per_volume: 2" in capsys.readouterr().out
 
 
+def test_preview_draws_what_would_be_trained_on(in_walk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", "tiny.yaml", "-n", "1", "-o", "seen/sheet.png", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and captured.out.startswith("1 sample: image, labels, offset, skeleton.")
+    assert (in_walk / "seen" / "sheet.png").stat().st_size > 10_000
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pair(tmp_path / "train", "a", 1)
     config = write_tiny_config(tmp_path, validation=[str(tmp_path / "train")])

@@ -110,6 +110,14 @@ def test_resolved_config_loads_back_and_the_file_is_left_alone(everything: Path,
     assert everything.read_bytes() == before
 
 
+def test_null_is_a_choice_where_the_default_is_another() -> None:
+    tree = {"runner": {"image_log_interval": None, "snapshots": {"save_minutes": None}}}
+    for config in (load_config(tree), load_config(load_config(tree).resolved())):
+        assert config.runner.image_log_interval is None and config.runner.snapshots.save_minutes is None
+    assert load_config({}, ["runner.image_log_interval=null"]).runner.image_log_interval is None
+    assert load_config({}).runner.image_log_interval == 25
+
+
 def test_sections_do_not_change() -> None:
     config = load_config({})
     with pytest.raises(ValueError, match="frozen"):

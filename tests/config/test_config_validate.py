@@ -239,8 +239,29 @@ def test_sources_and_augmentations() -> None:
         'data.augment.1.rate: is "x", must be a number of at least 0 and of at most 1.'
     ]
     assert said({"data": {"augment": "flip"}}) == [
-        'data.augment: is "flip", must be "default" or "none" or a list of parts.'
+        'data.augment: is "flip", must be "default" or "original" or "none" or a list of parts.'
     ]
+
+
+def test_sequences_of_augmentations() -> None:
+    inner = {"type": "Sequential", "transforms": ["Noise", {"type": "Elastic", "grid": 12, "magnitude": 0.2}]}
+    assert said({"data": {"augment": [{"type": "Sequential", "transforms": ["Flip", inner]}]}}) == [
+        "data.augment.0.transforms.1.transforms.1: a magnitude of 0.2 with 12 control points folds the "
+        "image. With so many points stay at or below 0.0909"
+    ]
+    assert said({"data": {"augment": [{"type": "Sequential", "transforms": ["Flp"]}]}}) == [
+        "data.augment.0.transforms.0.type: augmentation 'Flp' is not registered. Did you mean Flip?"
+    ]
+    assert said({"data": {"augment": [{"type": "Sequential", "transforms": "Flip"}]}}) == [
+        'data.augment.0.transforms: is "Flip", must be a list of augmentations.'
+    ]
+    assert said({"data": {"augment": [{"type": "Sequential"}]}})[0].startswith(
+        "data.augment.0.transforms: is missing. Sequential needs it"
+    )
+    assert said({"data": {"augment": [{"type": "Rotate", "degrees": [1, "x"]}]}})[0].startswith(
+        'data.augment.0.degrees: is [1, "x"], must be'
+    )
+    assert said({"data": {"augment_on": "gpu"}}) == ['data.augment_on: is "gpu", must be "cpu" or "device".']
 
 
 def test_loggers_take_any_key_that_they_hand_on() -> None:

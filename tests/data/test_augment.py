@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
-from skoots.data.augment import AUGMENTATIONS, Window, default_augmentations
-from skoots.data.augment.intensity import Blur, BrightnessContrast, Noise
+from skoots.data.augment import AUGMENTATIONS, Augmentation, Frame, Sequential, Window, default_augmentations
+from skoots.data.augment.intensity import Blur, BrightnessContrast, Gamma, Grain, Invert, Noise, Smooth
+from skoots.data.augment.sections import MissingSections, SectionJitter
 from skoots.data.augment.turns import Flip, SwapAxes
 from skoots.data.labelled_volume import make_sample
+from skoots.errors import SkootsError
 from skoots.skeletons import nearest_offsets, skeletonize
 from skoots.synthetic import make_volume
 
@@ -70,9 +76,12 @@ def test_offsets_turn_with_the_window():
 def test_the_window_given_is_left_as_it_is():
     window = make_window()
     copies = [window.image.copy(), window.labels.copy(), window.valid.copy(), window.skeletons.points.copy()]
-    for name in AUGMENTATIONS.names():
-        for _ in seeds_of(AUGMENTATIONS.build(name), window, 4):
-            pass
+    every = [AUGMENTATIONS.build(name) for name in AUGMENTATIONS.names() if name != "Sequential"]
+    for part in every:
+        part.rate = 1.0
+    for augmentation in [*every, Sequential(every)]:
+        for changed in seeds_of(augmentation, window, 2):
+            assert changed.image.shape == window.image.shape and changed.labels.shape == window.labels.shape
     after = [window.image, window.labels, window.valid, window.skeletons.points]
     assert all(np.array_equal(a, b) for a, b in zip(copies, after))
 
@@ -135,3 +144,75 @@ def test_the_generator_decides_everything():
         "Blur",
         "Noise",
     ]
+
+
+def test_inversion_gamma_and_noise():
+    window = make_window()
+    rng = np.random.default_rng(0)
+    assert np.allclose(Invert(1.0)(window, rng).image, -window.image)
+    assert np.allclose(Invert(1.0, about=0.5)(window, rng).image, 1 - window.image, atol=1e-3)
+    for seed in range(5):
+        bent = Gamma(1.0, (2.0, 2.0))(window, np.random.default_rng(seed)).image
+        for channel, before in zip(bent, window.image):
+            low, high = before.min(), before.max()
+            expected = ((before - low) / (high - low)) ** 2 * (high - low) + low
+            assert np.allclose(channel, expected, atol=1e-3 * (high - low))
+
+
+def test_noise_is_white_gaussian_and_never_the_same():
+    image = torch.zeros(1, 40, 101, 99)
+    one, same, other = Grain(1.0, 5)(image), Grain(1.0, 5)(image), Grain(1.0, 6)(image)
+    assert torch.equal(one, same) and abs(float((one * other).mean())) < 0.01
+    values = one.flatten().double()
+    assert abs(float(values.mean())) < 0.01 and abs(float(values.std()) - 1) < 0.01
+    assert abs(float((values**4).mean()) - 3) < 0.05  # as of a Gaussian
+    half = len(values) // 2
+    for lag in (1, 2, 99, half):
+        assert abs(float((values[:-lag] * values[lag:]).mean())) < 0.01
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.4, 1.0, 2.5])
+def test_blur_is_gaussian(sigma):
+    image = np.random.default_rng(0).normal(size=(2, 3, 30, 20)).astype(np.float32)
+    expected = ndimage.gaussian_filter(image, (0, 0, sigma, sigma), mode="nearest")
+    assert np.allclose(Smooth(sigma)(torch.from_numpy(image)).numpy(), expected, atol=1e-2)
+
+
+def test_single_sections_change_and_the_others_do_not():
+    window = make_window((20, 16, 16))
+    black = MissingSections(1.0, 0.3)(window, np.random.default_rng(1))
+    changed = (black.image != window.image).any((0, 2, 3))
+    assert (
+        2 <= changed.sum() <= 11
+        and (black.image[:, changed] == window.image.min((1, 2, 3)).reshape(2, 1, 1, 1)).all()
+    )
+    assert black.labels is window.labels
+    jitter = SectionJitter(1.0, (0.8, 1.2), 0.3)(window, np.random.default_rng(1)).image
+    slopes = [np.polyfit(a.ravel(), b.ravel(), 1) for a, b in zip(window.image[1], jitter[1])]
+    assert np.ptp([s[0] for s in slopes]) > 0.2 and np.ptp([s[1] for s in slopes]) > 0.2
+    for a, b, (slope, shift) in zip(window.image[1], jitter[1], slopes):
+        assert np.allclose(b, slope * a + shift, atol=1e-4) and 0.8 <= slope <= 1.2
+    flat = make_window((24, 24))
+    for part in (MissingSections(1.0, 1.0), SectionJitter(1.0)):
+        assert part(flat, np.random.default_rng(0)) is flat
+
+
+class Stamp(Augmentation):
+    """A user's own: it writes a mark."""
+
+    def __call__(self, window, rng):
+        image = window.image.copy()
+        image[..., 0] = 7
+        return replace(window, image=image)
+
+
+def test_a_change_of_ones_own_takes_its_turn_among_the_grey_values():
+    window = make_window((24, 24))
+    sequence = Sequential([BrightnessContrast(1.0, (2, 2), (0, 0)), Stamp(), Invert(1.0), Flip(1.0)])
+    image = sequence(window, np.random.default_rng(0)).image
+    assert (image[..., 0] == -7).all() and np.allclose(
+        image[..., 1:], -2 * window.image[:, ::-1, ::-1][..., 1:]
+    )
+    assert sequence.unportable == ["Stamp"]
+    with pytest.raises(SkootsError, match="Stamp cannot work on the device"):
+        sequence.draw_changes(Frame((24, 24), (1.0, 1.0)), np.random.default_rng(0))

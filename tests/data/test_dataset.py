@@ -24,6 +24,7 @@ from skoots.data.dataset import (
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.loaders import EpochSampler, covering_loader, train_loader
 from skoots.data.normalize import Intensity
+from skoots.data.sampling import Sampling
 from skoots.errors import VolumeError
 from skoots.geometry import Box
 from skoots.skeletons import nearest_offsets, skeletonize
@@ -150,7 +151,9 @@ class TestCropDataset:
         """After any turn the image still says which voxel this was; labels and offsets must agree with it."""
         volume = coded_volume(shape, voxel_size)
         whole = labels_of(volume)
-        dataset = CropDataset([(volume, 30)], (8, 12, 12)[-len(shape) :], [Flip(), SwapAxes()], seed=3)
+        dataset = CropDataset(
+            [(volume, 30)], (8, 12, 12)[-len(shape) :], [Flip(), SwapAxes()], 3, Sampling(1.0)
+        )
         for index in range(30):
             sample = dataset[1, index]
             where = position(volume, sample.image[0])

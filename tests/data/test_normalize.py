@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skoots.data import normalize
-from skoots.data.normalize import measure_intensity
+from skoots.data.normalize import bright_tail, measure_intensity
 from skoots.errors import VolumeError
 from skoots.volumes.array import ArrayVolume
 
@@ -116,3 +116,15 @@ def test_asinh_keeps_dim_objects_apart_from_noise_beside_bright_ones():
     np.testing.assert_allclose(values, np.arcsinh((image - median) / (median - low)), rtol=1e-4, atol=1e-4)
     assert values[:8, :8].mean() > 2 and values.max() < 9
     assert measure_intensity(volume, "zscore").apply(image[None])[0, :8, :8].mean() < 0.1
+
+
+def test_bright_tail_is_a_ratio_of_percentiles():
+    image = volume(np.float32, (30, 40, 50))
+    low, middle, high = np.percentile(image.read_all(), [0.2, 50, 99.8])
+    assert bright_tail(image) == pytest.approx((high - middle) / (middle - low), rel=1e-5)
+    even = np.random.default_rng(0).normal(size=(2, 20, 50, 50))
+    even[1] = np.exp(2 * even[1])
+    assert bright_tail(ArrayVolume("even", even[0])) == pytest.approx(1, abs=0.2)
+    assert bright_tail(ArrayVolume("both", even, channels_first=True)) > 20
+    even[0][even[0] < 0.1] = 0
+    assert bright_tail(ArrayVolume("dark", even[0])) == np.inf

@@ -12,6 +12,14 @@ from skoots.loggers.base import LOGGERS
 from skoots.loggers.tensorboard import TensorBoardLogger
 
 
+@pytest.fixture(autouse=True)
+def counted_from_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event files are read by name: second, host, process, count. Within one second, 10 comes before 9."""
+    from tensorboard.summary.writer import event_file_writer
+
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
+
 def events(folder: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -6,6 +6,7 @@ First with stand-ins for ``wandb``, then with ``wandb`` itself, offline and agai
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 import wandb_server
+from skimage.io import imread
 from wandb_server import WandbServer
 
 from skoots.errors import SnapshotError
@@ -530,6 +532,31 @@ logger.close()
     said = client(going_on.replace("EPOCH", "4"), folder, server)  # now W&B has the steps before
     assert [row["_step"] for row in server.history[id]] == [1, 2, 3, 4]
     assert "WARNING" not in said, said
+
+
+PICTURES = """
+import numpy as np
+logger = WandbLogger("mito", folder=folder)
+logger.start({})
+for epoch in (1, 2):
+    logger.scalars({"a": 1 / epoch}, epoch)
+    logger.image("train/vectors", np.full((4, 6, 3), 7 * epoch, np.uint8), epoch)
+logger.close()
+"""
+
+
+def test_pictures_reach_the_server_in_the_row_of_their_epoch(server: WandbServer, tmp_path: Path) -> None:
+    folder = tmp_path / "RUN_1"
+    folder.mkdir()
+    client(PICTURES, folder, server)
+    ((id, rows),) = server.history.items()
+    assert [(row["_step"], row["a"]) for row in rows] == [(1, 1), (2, 0.5)]
+    for epoch, row in enumerate(rows, start=1):
+        assert row["train/vectors"]["_type"] == "image-file"
+        content = server.stored[f"{id}/{row['train/vectors']['path']}"]
+        assert content is not None
+        picture = imread(io.BytesIO(content))
+        assert picture.shape == (4, 6, 3) and (picture == 7 * epoch).all()
 
 
 def test_downloading_says_why_it_cannot(server: WandbServer, tmp_path: Path) -> None:

@@ -152,6 +152,11 @@ class WandbServer:
         model = {"id": "1", "name": v["project"], "entity": {"id": "1", "name": ENTITY}, "bucket": run}
         return {"model": model}
 
+    def _CreateRunFiles(self, v: dict[str, Any]) -> dict[str, Any]:
+        places = [(name, self._place_for(f"{v['run']}/{name}")) for name in v["files"]]
+        files = [{"name": name, "uploadUrl": place["uploadUrl"]} for name, place in places]
+        return {"createRunFiles": {"runID": v["run"], "uploadHeaders": [], "files": files}}
+
     def _CreateArtifact(self, v: dict[str, Any]) -> dict[str, Any]:
         asked = v["input"]
         collection, aliases = asked["artifactCollectionName"], {one["alias"] for one in asked["aliases"]}

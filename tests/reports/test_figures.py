@@ -197,3 +197,13 @@ def test_a_picture_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SkootsError, match=r"picture\.png cannot be written: .*Choose another folder"):
         write_panels(tmp_path / "file" / "picture.png", [("a", np.zeros((2, 2), np.uint8))])
+
+
+def test_captions_and_a_footer_are_lines_of_their_own(tmp_path):
+    panels = [("", np.full((10, 10, 3), colour, np.uint8)) for colour in (99, 101)]
+    plain = imread(write_panels(tmp_path / "a.png", panels, columns=1))[..., 0]
+    written = imread(write_panels(tmp_path / "b.png", panels, 1, ["first"], "last"))[..., 0]
+    assert len(written) - len(plain) == pytest.approx(2 * 48, abs=2)
+    first, second = (np.flatnonzero((written == colour).sum(axis=1) > 400) for colour in (99, 101))
+    assert written[: first[0]].min() < 60 and written[second[-1] + 1 :].min() < 60
+    assert written[first[-1] + 2 : second[0] - 1].min() == 255

@@ -9,7 +9,6 @@ import pytest
 from scipy import ndimage
 
 from skoots.skeletons import Skeletons, skeletonize
-from skoots.skeletons.skeletonize import inscribed_radii
 from skoots.synthetic import make_volume
 
 
@@ -228,15 +227,3 @@ def test_packing_and_selecting():
     assert chosen.ids.tolist() == [7, 9] and chosen.points.tolist() == [[1, 2], [3, 4]]
     assert chosen.starts.tolist() == [0, 2, 2] and chosen.inscribed.tolist() == [1.5, 0.5]
     assert len(packed.select(np.array([], int))) == 0
-
-
-def test_radii_about_points_from_elsewhere():
-    labels = cells((14, 20, 20), 8, seed=2)
-    skeletons = skeletonize(labels, (2, 1, 1))
-    points = {k: p.astype(int) for k, p in skeletons.as_dict().items()}
-    radii = inscribed_radii(labels, points, (2, 1, 1))
-    assert radii.keys() == points.keys()
-    for i, object_id in enumerate(skeletons.ids):
-        # An object in two pieces has the same curve but another outside, so only a bound holds for it.
-        if ndimage.label(labels == object_id, np.ones((3, 3, 3)))[1] == 1:
-            assert radii[int(object_id)] == pytest.approx(float(skeletons.inscribed[i]))

@@ -1,12 +1,26 @@
-"""Transforms that move image, labels and skeletons by the same map."""
+"""Transforms that move image, labels and skeletons by the same map, and change grey values."""
 
-from __future__ import annotations
+from skoots.data.augment.base import (
+    AUGMENTATIONS,
+    Augmentation,
+    Frame,
+    IntensityAugmentation,
+    SpatialAugmentation,
+    Window,
+)
+from skoots.data.augment.presets import PRESETS, default_augmentations
+from skoots.data.augment.sequential import Sequential
+from skoots.data.augment.spatial_map import SpatialMap
 
-from skoots.data.augment.base import AUGMENTATIONS, Augmentation, Window
-
-__all__ = ["AUGMENTATIONS", "Augmentation", "Window", "default_augmentations"]
-
-
-def default_augmentations() -> list[Augmentation]:
-    """What ``augment: default`` means: exact turns, then mild changes of grey values."""
-    return [AUGMENTATIONS.build(name) for name in ("Flip", "SwapAxes", "BrightnessContrast", "Blur", "Noise")]
+__all__ = [
+    "AUGMENTATIONS",
+    "PRESETS",
+    "Augmentation",
+    "Frame",
+    "IntensityAugmentation",
+    "Sequential",
+    "SpatialAugmentation",
+    "SpatialMap",
+    "Window",
+    "default_augmentations",
+]

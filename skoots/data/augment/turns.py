@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from skoots.data.augment.base import AUGMENTATIONS, Augmentation, Window
+from skoots.data.augment.base import AUGMENTATIONS, Frame, SpatialAugmentation
+from skoots.data.augment.spatial_map import SpatialMap
 from skoots.ranges import Share
 
 
 @AUGMENTATIONS.register
-class Flip(Augmentation):
+class Flip(SpatialAugmentation):
     """Mirror each axis with probability ``rate``.
 
     Args:
@@ -21,24 +20,16 @@ class Flip(Augmentation):
     def __init__(self, rate: Share = 0.5) -> None:
         self.rate = rate
 
-    def __call__(self, window: Window, rng: np.random.Generator) -> Window:
-        ndim = window.labels.ndim
-        axes = tuple(int(axis) for axis in np.flatnonzero(rng.random(ndim) < self.rate))
-        points = window.skeletons.points.copy()
-        for axis in axes:
-            points[:, axis] = window.labels.shape[axis] - 1 - points[:, axis]
-        return replace(
-            window,
-            image=np.flip(window.image, tuple(a + 1 for a in axes)),
-            labels=np.flip(window.labels, axes),
-            valid=np.flip(window.valid, axes),
-            skeletons=replace(window.skeletons, points=points),
-        )
+    def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
+        mirrored = rng.random(frame.ndim) < self.rate
+        if not mirrored.any():
+            return None
+        return SpatialMap.about_centre(frame.shape, np.diag(np.where(mirrored, -1.0, 1.0)))
 
 
 @AUGMENTATIONS.register
-class SwapAxes(Augmentation):
-    """Swap two axes of equal voxel edge and window length with probability ``rate``; all turns, with flips.
+class SwapAxes(SpatialAugmentation):
+    """Swap two axes of equal voxel edge and crop length with probability ``rate``; all turns, with flips.
 
     Args:
         rate: in [0, 1].
@@ -47,22 +38,18 @@ class SwapAxes(Augmentation):
     def __init__(self, rate: Share = 0.5) -> None:
         self.rate = rate
 
-    def __call__(self, window: Window, rng: np.random.Generator) -> Window:
-        order = list(range(window.labels.ndim))
-        for a, b in _alike(window):
+    def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
+        order = list(range(frame.ndim))
+        for a, b in _alike(frame):
             if rng.random() < self.rate:
                 order[a], order[b] = order[b], order[a]
-        return replace(
-            window,
-            image=window.image.transpose(0, *(1 + a for a in order)),
-            labels=window.labels.transpose(order),
-            valid=window.valid.transpose(order),
-            skeletons=replace(window.skeletons, points=window.skeletons.points[:, order]),
-        )
+        if order == sorted(order):
+            return None
+        return SpatialMap.about_centre(frame.shape, np.eye(frame.ndim)[:, np.argsort(order)])
 
 
-def _alike(window: Window) -> list[tuple[int, int]]:
-    shape, size = window.labels.shape, window.voxel_size
+def _alike(frame: Frame) -> list[tuple[int, int]]:
+    shape, size = frame.shape, frame.voxel_size
     return [
         (a, b)
         for a in range(len(shape))

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from skoots.registry import Registry
@@ -43,10 +45,26 @@ def of_whole_batch(*sums: Tensor) -> tuple[Tensor, ...]:
     """
     if not _SUMMED.get():
         return sums
-    from torch.distributed.nn.functional import all_reduce
+    return tuple(_SumOverProcesses.apply(torch.stack(sums)).unbind())
 
-    # With a gradient: what this multiplies by the number of processes DistributedDataParallel divides again.
-    return tuple(all_reduce(torch.stack(sums)).unbind())
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The gradient is summed, too: what this multiplies by the number of processes,
+    DistributedDataParallel divides again."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _all_reduced(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _all_reduced(gradient)
+
+
+def _all_reduced(values: Tensor) -> Tensor:
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""Overlap losses: Tversky and its special case Dice."""
+"""Overlap losses: Tversky and its special case Dice.
+
+A target without any positive voxel has no overlap to speak of: the index is next to 0 whatever is put out,
+and has no gradient. The loss is then the false positive rate, the mean output, so that background is learnt
+from too.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +26,18 @@ def counted(output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tenso
     return output * counts, target * counts
 
 
-def overlap_sums(output: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of output * target, of output and of target over the voxels of the whole batch that count, in
-    float32."""
+def overlap_sums(
+    output: Tensor, target: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums of output * target, of output and of target over the voxels of the whole batch that count, and how
+    many these are, in float32."""
+    voxels = output.new_full((), output.numel()) if valid is None else valid.expand_as(output).sum()
     if target.requires_grad or torch.compiler.is_compiling():  # a compiler fuses the plain form by itself
         output, target = counted(output, target, valid)
         sums = (output * target).sum(), output.sum(), target.sum()
     else:
         sums = _OverlapSums.apply(output.float(), target.float(), valid)
-    return cast(tuple[Tensor, Tensor, Tensor], of_whole_batch(*sums))
+    return cast(tuple[Tensor, Tensor, Tensor, Tensor], of_whole_batch(*sums, voxels.float()))
 
 
 class _OverlapSums(torch.autograd.Function):
@@ -55,9 +63,22 @@ class _OverlapSums(torch.autograd.Function):
         return gradient if valid is None else gradient.mul_(as_numbers(valid, gradient.dtype)), None, None
 
 
+def overlap_loss(index: Tensor, in_output: Tensor, in_target: Tensor, voxels: Tensor) -> Tensor:
+    """One minus an overlap index; where the target is empty, the mean output.
+
+    Args:
+        index: the overlap as a scalar in [0, 1].
+        in_output: sum of the output.
+        in_target: sum of the target.
+        voxels: how many count.
+    """
+    return torch.where(in_target > 0, 1 - index, in_output / voxels.clamp(min=1))
+
+
 @CRITERIA.register
 class Tversky(Criterion):
-    """One minus the Tversky index, over all voxels of a batch (Salehi et al. 2017).
+    """One minus the Tversky index, over all voxels of a batch (Salehi et al. 2017); of a batch without
+    positives, the mean output.
 
     Args:
         alpha: weight of false positives.
@@ -70,16 +91,16 @@ class Tversky(Criterion):
         self.alpha, self.beta, self.eps = alpha, beta, eps
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-        hit, in_output, in_target = overlap_sums(output, target, valid)
+        hit, in_output, in_target, voxels = overlap_sums(output, target, valid)
         false_positive, false_negative = in_output - hit, in_target - hit
-        return 1 - (hit + self.eps) / (
-            hit + self.alpha * false_positive + self.beta * false_negative + self.eps
-        )
+        index = (hit + self.eps) / (hit + self.alpha * false_positive + self.beta * false_negative + self.eps)
+        return overlap_loss(index, in_output, in_target, voxels)
 
 
 @CRITERIA.register
 class Dice(Criterion):
-    """One minus the soft Dice coefficient (Milletari et al. 2016).
+    """One minus the soft Dice coefficient (Milletari et al. 2016); of a batch without positives, the mean
+    output.
 
     Args:
         smooth: added to numerator and denominator.
@@ -90,5 +111,6 @@ class Dice(Criterion):
         self.smooth = smooth
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-        hit, in_output, in_target = overlap_sums(output, target, valid)
-        return 1 - (2 * hit + self.smooth) / (in_output + in_target + self.smooth)
+        hit, in_output, in_target, voxels = overlap_sums(output, target, valid)
+        index = (2 * hit + self.smooth) / (in_output + in_target + self.smooth)
+        return overlap_loss(index, in_output, in_target, voxels)

@@ -1,0 +1,1 @@
+"""What ``skoots plan`` decides: pure functions from measurements to values, each with its reason."""

@@ -1,0 +1,80 @@
+"""The intensity statistics of a training, as a snapshot keeps them and segmenting applies them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skoots.data.labelled_volume import LabelledVolume
+from skoots.data.normalize import Intensity
+
+
+@dataclass(frozen=True)
+class IntensityRecord:
+    """Shift and scale of each training volume, and of all together.
+
+    Args:
+        kind: of normalisation.
+        pooled: of all training volumes together.
+        volumes: name and statistics of each.
+        dtypes: types of their voxels.
+    """
+
+    kind: str
+    pooled: Intensity
+    volumes: tuple[tuple[str, Intensity], ...]
+    dtypes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kind: str, volumes: Sequence[LabelledVolume]) -> IntensityRecord:
+        """The statistics of volumes, as they were measured when these were opened."""
+        measured = [volume.intensity for volume in volumes]
+        pooled = pool(measured, [int(np.prod(volume.shape)) for volume in volumes])
+        dtypes = sorted({volume.image.dtype.name for volume in volumes})
+        return cls(kind, pooled, tuple((v.name, v.intensity) for v in volumes), tuple(dtypes))
+
+    def plain(self) -> dict[str, Any]:
+        """For a snapshot."""
+        volumes = [{"name": name, **_plain(intensity)} for name, intensity in self.volumes]
+        pooled = _plain(self.pooled)
+        return {"kind": self.kind, "pooled": pooled, "volumes": volumes, "dtypes": list(self.dtypes)}
+
+    @classmethod
+    def from_plain(cls, stored: Mapping[str, Any]) -> IntensityRecord:
+        """From a snapshot."""
+        volumes = tuple((values["name"], _from_plain(values)) for values in stored["volumes"])
+        return cls(stored["kind"], _from_plain(stored["pooled"]), volumes, tuple(stored["dtypes"]))
+
+
+def pool(intensities: Sequence[Intensity], voxels: Sequence[int]) -> Intensity:
+    """One normalisation for several volumes: the mean shift, and the scale of their spread about it.
+
+    For ``zscore`` this is exactly the mean and standard deviation of all voxels together. Where shifts agree,
+    it is the quadratic mean of the scales.
+
+    Args:
+        intensities: of the volumes.
+        voxels: of each, their weight.
+    """
+    weight = np.asarray(voxels, float)[:, None] / np.sum(voxels)
+    shifts = np.array([i.shift for i in intensities], float)
+    scales = np.array([i.scale for i in intensities], float)
+    shift = (weight * shifts).sum(0)
+    scale = np.sqrt((weight * (scales**2 + (shifts - shift) ** 2)).sum(0))
+    return Intensity(shift.astype(np.float32), scale.astype(np.float32), intensities[0].compress)
+
+
+def _plain(intensity: Intensity) -> dict[str, Any]:
+    return {
+        "shift": [float(v) for v in intensity.shift],
+        "scale": [float(v) for v in intensity.scale],
+        "compress": intensity.compress,
+    }
+
+
+def _from_plain(stored: Mapping[str, Any]) -> Intensity:
+    shift, scale = (np.array(stored[key], np.float32) for key in ("shift", "scale"))
+    return Intensity(shift, scale, stored["compress"])
