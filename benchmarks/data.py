@@ -74,6 +74,7 @@ def _skeletons_of(shape: tuple[int, ...], count: int, part: int, rounds: int) ->
         "skeletonize, 1 thread": lambda: skeletonize(labels),
         "skeletonize, 2 threads": lambda: skeletonize(labels, threads=2),
     }
+    skeletonize(labels[:8, :32, :32])  # compiles
     print(f"skeletons of {_times(shape)} voxels, {len(ids)} objects;", end=" ")
     print(f"naive of {len(some)} and {len(few)} of them, scaled")
     _print(ways, rounds, [len(some) / len(ids), len(few) / len(ids), 1.0, 1.0])
@@ -126,7 +127,8 @@ def sample(asked: argparse.Namespace) -> None:
     box = tuple(slice(s, s + c) for s, c in zip(start, (CROP[0], plane, plane)))
     points = {k: p - start for k, p in volume.skeletons.as_dict().items()}
     image, labels = (array[box] for array in _volume(LARGE, 400))
-    drawn = iter(range(10**9))
+    dataset[1, 0]  # compiles
+    drawn = iter(range(1, 10**9))
     print(f"an augmented sample of {_times(CROP)} voxels, 1 thread; ours: {', '.join(names)}")
     ways = {
         "naive: one pass after the other": lambda: naive_sample(image, labels, points, next(drawn)),
@@ -141,7 +143,7 @@ def waiting(asked: argparse.Namespace) -> None:
     """How long a training step waits for ``next(loader)``."""
     torch.set_num_threads(asked.threads)
     print(f"waiting for data, {CONFIG.name}, threads that compute: {torch.get_num_threads()}")
-    for workers in (0, 1, 2):
+    for workers in asked.workers:
         config = load_config(CONFIG, [f"train_settings.dataloader_workers={workers}", "device=cpu"])
         with tempfile.TemporaryDirectory() as folder:
             runner = build_runner(prepare(config), Start(Path(folder)), progress=False)
@@ -368,6 +370,7 @@ def main() -> None:
         "--objects", type=int, default=40, help="of the large volume that the naive way traces"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="that compute in waiting")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="that load in waiting")
     parser.add_argument("--epochs", type=int, default=5, help="of the training that is watched")
     asked = parser.parse_args()
     unknown = set(asked.figures) - set(FIGURES)
