@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from skoots.geometry import relative_spacing
-from skoots.skeletons.embedding import per_axis
+from skoots.skeletons.mask_on_cpu import mask_on_cpu
 
 SMALLEST_AUTO_RADIUS = 1.5
 
@@ -39,16 +39,24 @@ def skeleton_mask(
     Returns:
         (B, *S) bool.
     """
-    spacing = per_axis(relative_spacing(voxel_size), offset)
-    distance2 = ((offset * spacing) ** 2).sum(1)
+    spacing, offset = relative_spacing(voxel_size), offset.float()
     reach = (
         (inscribed / 2).clamp(min=SMALLEST_AUTO_RADIUS)
         if radius == "auto"
         else torch.full_like(inscribed, radius)
     )
+    draw = mask_on_cpu if labels.device.type == "cpu" else _mask_on_device
+    return draw(labels, offset, reach.float() ** 2, spacing)
+
+
+def _mask_on_device(labels: Tensor, offset: Tensor, reach2: Tensor, spacing: tuple[float, ...]) -> Tensor:
+    """The same without a wait for the device; arguments as of ``mask_on_cpu``."""
     inside = labels > 0
-    bare = inside & (offset.abs() <= 0.5).all(1)
-    mask = inside & ((distance2 <= reach**2) | bare)
+    distance2, bare = torch.zeros_like(reach2), inside.clone()
+    for along, edge in zip(offset.unbind(1), spacing):
+        distance2 += (along * edge) ** 2
+        bare &= along.abs() <= 0.5
+    mask = inside & ((distance2 <= reach2) | bare)
     kept = bare | (mask & ~touches_another(labels, mask))
     return _reachable(kept, bare | (kept & _leads_outside(offset)))
 
@@ -56,8 +64,8 @@ def skeleton_mask(
 def _neighbourhood_max(values: Tensor) -> Tensor:
     """(B, *S) largest value among a voxel and its 3**D - 1 neighbours.
 
-    One axis after the other, each voxel with the one before and the one after: thirty times faster on a CPU
-    than torch's pooling, which looks at the whole cube.
+    One axis after the other, each voxel with the one before and the one after; torch's pooling looks at the
+    whole cube.
     """
     for axis in range(1, values.ndim):
         count, largest = values.shape[axis] - 1, values.clone()
@@ -95,14 +103,11 @@ def _leads_outside(offset: Tensor) -> Tensor:
 def _reachable(kept: Tensor, seeds: Tensor, rounds: int = 64) -> Tensor:
     """What of ``kept`` is connected with ``seeds``; grown voxel by voxel, since masks are thin.
 
-    Only a CPU is asked whether it is done: a GPU would make the program wait at every round.
+    To ask whether it is done would make the program wait at every round.
     """
     reached = seeds
     for _ in range(rounds):
-        grown = _neighbourhood_max(reached) & kept
-        if kept.device.type == "cpu" and torch.equal(grown, reached):
-            break
-        reached = grown
+        reached = _neighbourhood_max(reached) & kept
     return reached
 
 

@@ -149,14 +149,24 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     pieces, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
     if count <= 1:
         return mask
-    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    return np.asarray(pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:]))
+
+
+def _fill_holes(mask: np.ndarray) -> np.ndarray:
+    """With the cavities that no way over faces leads out of."""
+    padded = np.pad(~mask, 1, constant_values=True)
+    pieces, count = ndimage.label(padded)
+    if count <= 1:
+        return mask
+    inside = (slice(1, -1),) * mask.ndim
+    return np.asarray((pieces != pieces[(0,) * mask.ndim])[inside])
 
 
 def _trace_thinning(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
     """(n, D) int voxels of the medial curve of one object."""
     if mask.sum() == 1:
         return np.argwhere(mask)
-    filled = ndimage.binary_fill_holes(mask)
+    filled = _fill_holes(mask)
     points = _thin(filled, voxel_size)
     # A cavity turns the medial curve into a shell around it, so holes are filled, and the curve is led around
     # them; only an object that is mostly hole keeps its shell.
@@ -191,13 +201,13 @@ def _thin(mask: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
     cuts = [max(1, round(s)) for s in relative_spacing(voxel_size)]
     for axis, n in enumerate(cuts):
         mask = mask.repeat(n, axis) if n > 1 else mask
-    padded = np.pad(mask, 1)
-    curve = thin(padded, method="lee")
+    curve = thin(mask, method="lee")
     if not curve.any():
         # Rods and blocks of even width vanish whole (scikit-image issue 3757); one layer more makes them odd.
+        padded = np.pad(mask, 1)
         thicker = ndimage.binary_dilation(padded, np.ones((2,) * mask.ndim))
-        curve = thin(thicker, method="lee") & padded
-    points = (np.argwhere(curve) - 1) // cuts
+        curve = (thin(thicker, method="lee") & padded)[(slice(1, -1),) * mask.ndim]
+    points = np.argwhere(curve) // cuts
     return np.unique(points, axis=0) if max(cuts) > 1 else points
 
 
@@ -249,10 +259,21 @@ def inscribed_radius(
         The radius in finest voxels.
     """
     padded = np.pad(mask, 1)
-    rim = ndimage.binary_dilation(padded, np.ones((3,) * mask.ndim)) & ~padded
+    rim = _grown(padded) & ~padded
     outside = np.argwhere(rim).astype(np.float32) - 1
     centres = points[:: -(-len(points) // most)].astype(np.float32)
     return float(_largest_clearance(centres, outside, np.array(relative_spacing(voxel_size), np.float32)))
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """With all neighbours over corners, axis by axis."""
+    for axis in range(mask.ndim):
+        grown = mask.copy()
+        here, there = np.moveaxis(mask, axis, 0), np.moveaxis(grown, axis, 0)
+        there[1:] |= here[:-1]
+        there[:-1] |= here[1:]
+        mask = grown
+    return mask
 
 
 @numba.njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ from skoots.geometry import relative_spacing
 from skoots.instances import decode, follow_vectors, label_components
 from skoots.metrics import contingency, match
 from skoots.skeletons import nearest_offsets, skeleton_mask, skeletonize, touching_skeletons
-from skoots.skeletons.mask import _neighbourhood_max
+from skoots.skeletons.mask import _mask_on_device, _neighbourhood_max
 from skoots.synthetic import make_volume
 
 
@@ -226,3 +226,20 @@ def test_the_largest_neighbour_is_that_of_torchs_pooling(shape, dtype):
     before = values.clone()
     assert torch.equal(_neighbourhood_max(values), pool(values.float(), 3, 1, 1).to(dtype))
     assert torch.equal(values, before)
+
+
+@pytest.mark.parametrize("radius", ["auto", 2.5])
+@pytest.mark.parametrize("make, shape, voxel_size", CASES)
+def test_tensors_on_a_device_give_the_same_mask(make, shape, voxel_size, radius, monkeypatch):
+    labels, _, offset, inscribed = prepared(make, shape, voxel_size, seed=9)
+    # Points of a resampled skeleton lie between voxels, and a crop cuts objects off from theirs.
+    moved = offset + np.random.default_rng(0).uniform(-0.4, 0.4, offset.shape).astype(np.float32)
+    cases = [
+        (labels, offset, inscribed),
+        (labels, moved, inscribed),
+        (labels[..., :-4, 3:], moved[..., :-4, 3:], inscribed[..., :-4, 3:]),
+    ]
+    compiled = [mask_of(*map(np.ascontiguousarray, case), voxel_size, radius) for case in cases]
+    monkeypatch.setattr("skoots.skeletons.mask.mask_on_cpu", _mask_on_device)
+    for case, mask in zip(cases, compiled):
+        assert np.array_equal(mask, mask_of(*case, voxel_size, radius)) and mask.any()
