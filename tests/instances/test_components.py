@@ -26,6 +26,16 @@ def test_components_are_scipys(shape, corners):
     assert same_partition(labels, expected)
 
 
+@pytest.mark.parametrize("corners", [True, False])
+def test_crowded_sections(corners):
+    """Of the kind in which connected-components-3d loses count."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        mask = rng.random(rng.integers(100, 300, 2)) < rng.uniform(0.1, 0.6)
+        expected, _ = ndimage.label(mask, np.ones((3, 3)) if corners else None)
+        assert same_partition(label_components(mask, corners=corners), expected)
+
+
 def test_views_in_any_memory_order():
     mask = np.random.default_rng(1).random((9, 30, 31)) < 0.1
     assert same_partition(label_components(mask.T).T, label_components(mask))
