@@ -196,7 +196,8 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
     heads = {name: _build_head(name, node, here) for name, node in section.heads.items()}
     model = SegmentationModel(backbone, heads, neck, **freezing)
     wanted = config.runner.channels_last
-    if wanted is False or (wanted == "auto" and facts.spatial_dims == 2):
+    by_itself = facts.spatial_dims == 3 and not config.runner.fsdp  # which takes contiguous weights only
+    if wanted is False or (wanted == "auto" and not by_itself):
         return model
     layouts = {2: torch.channels_last, 3: torch.channels_last_3d}
     return model.to(memory_format=layouts[facts.spatial_dims])

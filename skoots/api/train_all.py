@@ -74,7 +74,7 @@ def _attempt(
 ) -> Attempt:
     try:
         outcome = train(config, overrides, plugins=plugins, runs=runs, device=device, progress=progress)
-    except (SkootsError, RuntimeError) as error:  # torch's are about this network or this machine
+    except Exception as error:  # a plugin's, or torch's about this network: the others may do well
         log.error("%s: %s", config, error, exc_info=not isinstance(error, SkootsError))
         return Attempt(config, error=error)
     return Attempt(config, outcome)

@@ -104,13 +104,13 @@ def train(
 def finish(outcome: TrainingOutcome, plugins: Sequence[str], device: str | None) -> None:
     """Say how a training ended; the exit status says it too: that of the signal, or 3 if a snapshot is
     missing."""
+    if not console.speaks():
+        raise typer.Exit(0 if outcome.stopped_by is None else 128 + outcome.stopped_by)
     if outcome.stopped_by is not None:
         words = ["--device", device] if device else []
         again = console.command("resume", outcome.run_folder, *plugin_words(plugins), *words)
         typer.echo(f"skoots: {stopped(outcome, again)}", err=True)
         raise typer.Exit(128 + outcome.stopped_by)
-    if not console.speaks():
-        return
     typer.echo(summary(outcome, plugins))
     if outcome.failed_saves:
         saves = console.count(outcome.failed_saves, "snapshot")
@@ -126,7 +126,15 @@ def finish_all(attempts: Sequence[Attempt]) -> None:
     for attempt in attempts:
         outcome = attempt.outcome
         if outcome is None:
-            rows.append([attempt.config.name, "-", "-", "-", str(attempt.error).splitlines()[0]])
+            rows.append(
+                [
+                    attempt.config.name,
+                    "-",
+                    "-",
+                    "-",
+                    (str(attempt.error) or type(attempt.error).__name__).splitlines()[0],
+                ]
+            )
             status = status or FAILED
             continue
         scores = outcome.test_scores or _without_prefix(outcome.metrics)

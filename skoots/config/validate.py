@@ -232,6 +232,9 @@ class _Inspector(NodeInspector):
     def processes(self, config: Config) -> None:
         """A batch has a part for each process."""
         runner, size = config.runner, config.train_settings.batch_size
+        if runner.fsdp and runner.channels_last is True:
+            problem = "is true, but runner.fsdp shares out contiguous weights only"
+            self.fault("runner.channels_last", problem, "Leave it out.")
         averaged = runner.snapshots.average_best_models or None
         copies = {"ema": runner.ema, "swa": runner.swa, "snapshots.average_best_models": averaged}
         for key, wanted in copies.items():

@@ -87,8 +87,12 @@ def train_loader(
     share = share or Share()
     sampler = EpochSampler(len(dataset), seed, batch_size, share)
     if sampler.batch_size % share.world:
-        problem = f"is {sampler.batch_size}, which {share.world} processes cannot share evenly"
-        raise ConfigError([Fault("train_settings.batch_size", problem, "It counts the crops of all")])
+        few = f" (an epoch has {len(dataset)} crops)" if len(dataset) < batch_size else ""
+        problem = (
+            f"makes batches of {sampler.batch_size}{few}, which {share.world} processes cannot share evenly"
+        )
+        remedy = "It counts the crops of all: give a multiple of their number"
+        raise ConfigError([Fault("train_settings.batch_size", problem, remedy)])
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # of samples, which collate_fn makes a batch
         batch_size=sampler.batch_size // share.world,

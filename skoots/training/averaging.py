@@ -174,7 +174,7 @@ def refresh_statistics(model: nn.Module, batches: Iterable[Batch], device: torch
     try:
         with torch.no_grad():
             for batch in batches:
-                model(batch.images.to(device))
+                model(batch.to(device).images)
     finally:
         for layer, momentum in zip(norms, momenta):
             layer.momentum = momentum

@@ -202,10 +202,10 @@ class Network:
         bare = getattr(self.module, "_orig_mod", self.module)
         return bare.no_sync() if isinstance(bare, DistributedDataParallel) else nullcontext()
 
-    def share_buffers(self) -> None:
+    def share_buffers(self, model: nn.Module) -> None:
         """Statistics of batch norms as the first process has them."""
         if self.processes.world > 1:
-            for buffer in self.model.buffers():
+            for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def __call__(self, images: Tensor) -> Any:

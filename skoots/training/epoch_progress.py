@@ -55,8 +55,8 @@ class EpochProgress:
             return {"loss": math.nan}
         return {name: value / counted for name, value in zip(self.names, sums.tolist())}
 
-    def plain(self) -> dict[str, Any]:
-        """For a snapshot."""
+    def plain(self, processes: Processes | None = None) -> dict[str, Any]:
+        """For a snapshot: the sums are the means over all processes."""
         state: dict[str, Any] = {
             "samples": self.samples,
             "batches": self.batches,
@@ -65,7 +65,8 @@ class EpochProgress:
             "sums": {},
         }
         if self.sums is not None and self.counted is not None:
-            state |= {"counted": self.counted, "sums": dict(zip(self.names, self.sums.unbind()))}
+            sums = self.sums if processes is None else processes.mean(self.sums)
+            state |= {"counted": self.counted, "sums": dict(zip(self.names, sums.unbind()))}
         return state
 
     @classmethod

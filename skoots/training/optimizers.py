@@ -165,12 +165,24 @@ def load_optimizer_state(
         {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
     ]
     try:
-        (load or optimizer.load_state_dict)({key: value for key, value in state.items() if key != "type"})
+        (load or optimizer.load_state_dict)(_in_the_form_of(optimizer, state))
     except (ValueError, KeyError) as error:
         raise SnapshotError(f"The snapshot's optimizer state does not fit the model: {error}.") from error
     if not options:
         for group, own in zip(optimizer.param_groups, configured):
             group.update(own)
+
+
+def _in_the_form_of(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state without its type; which of torch's forms computes (fused or not) is this optimizer's choice:
+    the state may come from another device."""
+    forms = ("fused", "foreach", "capturable", "differentiable")
+    groups = [
+        {**saved, **{key: own[key] for key in forms if key in own}}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups)
+    ]
+    groups += state["param_groups"][len(groups) :]  # torch says that there are too many
+    return {**{key: value for key, value in state.items() if key != "type"}, "param_groups": groups}
 
 
 def class_by_name(kind: str, name: str, known: Mapping[str, C], endings: tuple[str, ...] = ("",)) -> C:

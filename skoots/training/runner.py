@@ -158,7 +158,7 @@ class TrainingRunner:
             scaler=scaler,
             processes=self.processes,
         )
-        self.nonfinite = NonFinite(max_nonfinite_steps, look_every)
+        self.nonfinite = NonFinite(max_nonfinite_steps, look_every, self.processes)
         self.stop = stop or StopSignals()
         self.config = dict(config or {})
         self.facts, self.provenance = dict(facts or {}), dict(provenance or {})
@@ -369,7 +369,7 @@ class TrainingRunner:
         for."""
         if self.evaluate is None or not (epoch % self.eval_interval == 0 or epoch == self.epochs):
             return {}
-        self.network.share_buffers()
+        self.network.share_buffers(self.used_model)
         measured = self.evaluate(self.used_model, epoch)
         if self.swa is not None and self.swa.evaluate and self.swa.count:
             refresh(self, self.swa.model)
@@ -410,17 +410,20 @@ class TrainingRunner:
         )
 
     def _post_mortem(self) -> str:
-        """Save the state, and the batch whose loss was no number if it is at hand."""
-        if not self.processes.is_first or self.network.sharded:
-            return ""
-        state = {key: value for key, value in self.state(alone=True).items() if key != "sampler"}
-        batch = self.nonfinite.worst
-        if batch is not None:
-            state["batch"] = {**batch.tensors(), "origins": list(batch.origins)}
-        saved = self.snapshots.save_average(state, "post-mortem")
-        if saved.error is not None:
-            return f"{saved.error} "
-        return f"{saved.files[0]} holds the state, and the batch: look at them. "
+        """Save the state, and the batch whose loss was no number if it is at hand; says where."""
+        state = {key: value for key, value in self.state().items() if key != "sampler"}
+        parts = [part for part in self.processes.gather(_on_host(self.nonfinite.worst)) if part is not None]
+        if parts and self.processes.is_first:
+            state["batch"] = {
+                "origins": [origin for part in parts for origin in part.origins],
+                **{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()},
+            }
+        saved = self.snapshots.save_average(state, "post-mortem") if self.processes.is_first else None
+        if saved is None or saved.error is not None:
+            said = "" if saved is None else f"{saved.error} "
+        else:
+            said = f"{saved.files[0]} holds the state, and the batch: look at them. "
+        return self.processes.share(said)
 
     # Best and average ------------------------------------------------------------------------------------
 
@@ -506,6 +509,10 @@ class TrainingRunner:
         if self.processes.share(self._saved != (self.epoch, self.progress.batches)):
             within = self.progress.batches > 0 or self.epoch == 0
             self._save(not within and self._is_best_still(), within)
+
+
+def _on_host(batch: Batch | None) -> Batch | None:
+    return None if batch is None else batch.to("cpu")
 
 
 RUNNERS: Registry[TrainingRunner] = Registry("runner", TrainingRunner)

@@ -36,14 +36,14 @@ def shard(model: nn.Module, device: torch.device, world: int) -> None:
 
 def whole_weights(model: nn.Module) -> dict[str, Any]:
     """The state of a split model, on the host; all processes must ask."""
-    return {name: _whole(value) for name, value in model.state_dict().items()}
+    return {name: whole(value) for name, value in model.state_dict().items()}
 
 
 def load_whole_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
     """Give each process its part of the weights that all have read."""
     own = model.state_dict()
     model.load_state_dict(
-        {name: _part(value, own[name]) if name in own else value for name, value in weights.items()}
+        {name: part(value, own[name]) if name in own else value for name, value in weights.items()}
     )
 
 
@@ -52,7 +52,7 @@ def whole_optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     ask."""
     own = optimizer.state_dict()
     state = {
-        number: {key: _whole(value) for key, value in values.items()}
+        number: {key: whole(value) for key, value in values.items()}
         for number, values in own["state"].items()
     }
     return {**own, "state": state}
@@ -62,17 +62,18 @@ def load_whole_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -
     """Give each process its part of what ``whole_optimizer_state`` gave."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts = {
-        number: {key: _part(value, parameters[number]) for key, value in values.items()}
+        number: {key: part(value, parameters[number]) for key, value in values.items()}
         for number, values in state["state"].items()
     }
     optimizer.load_state_dict({**state, "state": parts})
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
+    """A tensor of which each process has a part, on the host; all processes must ask."""
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
-def _part(value: Any, like: Tensor) -> Any:
+def part(value: Any, like: Tensor) -> Any:
     """This process's part of a tensor that is split as another is; counters and buffers are not split."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value

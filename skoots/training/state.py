@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from skoots.errors import SnapshotError
 from skoots.models.weights import load_weights, misfit, unwrapped
 from skoots.training.distributed import Processes
@@ -40,7 +42,7 @@ def training_state(runner: TrainingRunner, alone: bool = False) -> dict[str, Any
     state = {
         **described_state(runner, runner.history[-1] if runner.history else {}),
         **_weights_and_optimizer(runner),
-        "sampler": {"plan": _plan(runner), **runner.progress.plain()},
+        "sampler": {"plan": _plan(runner), **runner.progress.plain(processes)},
         "best": runner.best,
         "averaging": {"pool": runner.pool},
         "history": runner.history,
@@ -67,12 +69,20 @@ def training_state(runner: TrainingRunner, alone: bool = False) -> dict[str, Any
         # Each process has the gradient of its part; the exchange averages them, and so can go on from the
         # mean.
         state["gradients"] = {
-            name: processes.mean(parameter.grad)
+            name: _whole_gradient(runner, parameter.grad, processes)
             for name, parameter in runner.model.named_parameters()
             if parameter.grad is not None
         }
         state["statistics_before"] = runner.learn.statistics.before
     return state
+
+
+def _whole_gradient(runner: TrainingRunner, gradient: Tensor, processes: Processes) -> Tensor:
+    if not runner.network.sharded:
+        return processes.mean(gradient)
+    from skoots.training.sharding import whole
+
+    return whole(gradient)
 
 
 def _weights_and_optimizer(runner: TrainingRunner) -> dict[str, Any]:
@@ -179,9 +189,17 @@ def _load_progress(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
     gradients = state.get("gradients", {})
     for name, parameter in runner.model.named_parameters():
         if name in gradients:
-            parameter.grad = gradients[name].to(parameter)
+            parameter.grad = _gradient_like(runner, parameter, gradients[name])
     for own, before in zip(runner.learn.statistics.before, state.get("statistics_before", [])):
         own.copy_(before)
+
+
+def _gradient_like(runner: TrainingRunner, parameter: Tensor, gradient: Tensor) -> Tensor:
+    if not runner.network.sharded:
+        return gradient.to(parameter)
+    from skoots.training.sharding import part
+
+    return part(gradient, parameter)
 
 
 def _plan(runner: TrainingRunner) -> list[int]:

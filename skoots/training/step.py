@@ -28,12 +28,14 @@ class Losses:
         finite: whether they, those before in the same update, and the gradient if the step updates, are
             numbers; 0-d bool. A gradient that only its scale has made infinite counts as one.
         left_out: True if it is known already that they are not; a device that computes ahead may not know.
+        ends: whether the step updates.
     """
 
     names: tuple[str, ...]
     values: Tensor
     finite: Tensor
     left_out: bool = False
+    ends: bool = True
 
     def named(self) -> dict[str, Tensor]:
         """Each loss by name."""
@@ -111,10 +113,11 @@ class TrainingStep:
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         names = ("loss", *parts)
         values = torch.stack([total.detach(), *(part.detach() for part in parts.values())]).float()
-        finite = self._finite = self._finite & values[0].isfinite()
+        # One verdict for all processes, so that what follows from it is the same on each.
+        finite = self._finite = self.processes.all_true(self._finite & values[0].isfinite())
         if ends:
             finite = self._update(total.requires_grad)
-        return Losses(names, values, finite, not self.ahead and not bool(finite))
+        return Losses(names, values, finite, not self.ahead and not bool(finite), ends)
 
     def _update(self, has_gradient: bool) -> Tensor:
         """One step of the optimizer, unless a loss or the gradient is no number; whether they are, see
@@ -161,7 +164,7 @@ class TrainingStep:
         assert self.scaler is not None
         scale = self.scaler._get_scale_async()
         assert scale is not None
-        return finite | (self.processes.all_true(self._finite) & (scale >= 1))
+        return finite | (self._finite & (scale >= 1))
 
 
 class Statistics:
