@@ -23,11 +23,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from skoots.api.prepare import device_of
 from skoots.api.start import Origin
 from skoots.config import Config, load_config
-from skoots.errors import SkootsError
-from skoots.runtime import cpu_count
-from skoots.training.distributed import joined, lost_touch
+from skoots.errors import SkootsError, Terminated
+from skoots.runtime import choose_device, cpu_count
+from skoots.training.distributed import (
+    is_one_of_several,
+    joined,
+    local_rank,
+    lost_touch,
+    was_restarted,
+)
 from skoots.training.stopping import SIGNALS, StopSignals
 
 if TYPE_CHECKING:
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("skoots")
 RUN, STOP, FAILURE = "run", "stop", "failure"
 """Files in the scratch folder: the run's folder; the signal that ends it; what a process failed with."""
+NOW = -1  # instead of a signal: at once
+INTERRUPT = getattr(signal, "SIGUSR2", signal.SIGTERM)
 STOPPED_WITHIN = 30  # seconds that the others of a process that died are given
 
 
@@ -74,7 +83,7 @@ def processes_wanted(settings: Config, device: str | None) -> int:
         device: wins over the config's; a GPU is one, and so trains one process.
     """
     gpus, processes = len(settings.runner.gpus or ()), settings.runner.processes
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if is_one_of_several():
         return 1
     if device == "cpu":
         return max(processes, gpus)
@@ -137,8 +146,6 @@ class _Launch:
             monitor_interval=0.2,
             shutdown_timeout=STOPPED_WITHIN,
         )
-        # Otherwise a restart finds the addresses of those that died.
-        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
         try:
             with _quiet_launcher():
                 self.results = elastic_launch(config, train_as_one)(self.job)
@@ -148,14 +155,20 @@ class _Launch:
     def _explained(self, error: BaseException) -> BaseException:
         """The error of the process that failed first; that the others lost touch with it follows from
         that."""
-        told = [pickle.loads(path.read_bytes()) for path in self.job.scratch.glob(f"{FAILURE}-*")]
+        number = _number_in(self.job.scratch / STOP)
+        if number is not None:
+            return Terminated(number)
+        told = _failures(self.job.scratch)
         last = [failure for failure in told if failure["restart"] == max(f["restart"] for f in told)]
         causes = sorted((f for f in last if not f["lost_touch"]), key=lambda f: f["time"])
+        causes = [f for f in told if f["sentence"] is not None] or causes
         if causes and causes[0]["sentence"] is not None:
             return SkootsError(causes[0]["sentence"])
         if causes:
             return RuntimeError(f"Process {causes[0]['rank']} failed:\n{causes[0]['traceback']}")
         silent = sorted(set(range(self.count)) - {failure["rank"] for failure in last})
+        if not silent and last:
+            return SkootsError("The processes lost touch with each other:\n" + last[0]["traceback"])
         if not silent or not hasattr(error, "failures"):
             return error
         return SkootsError(
@@ -172,17 +185,21 @@ def train_as_one(job: Job) -> TrainingOutcome:
     """What each of the processes does."""
     from skoots.api.train import train_here
 
+    if was_restarted() and _is_hopeless(job.scratch):
+        raise SystemExit(1)
     parent = os.getppid()
     for number in SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
         signal.signal(number, signal.SIG_IGN)
     with _telling_failures(job.scratch), _terminal(job.level):
+        stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
+        _watch(job.scratch / STOP, parent, stop)
         settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
         torch.set_num_threads(max(1, cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
-        stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
-        kind = "cuda" if settings.runner.gpus and job.device != "cpu" else "cpu"
-        with joined(kind) as processes:
+        device = choose_device(job.device or device_of(settings, local_rank()))
+        with joined(device) as processes:
+            origin = origin_after(job.origin, job.scratch / RUN)
             outcome = train_here(
-                settings, _origin(job), job.device, job.progress, processes, stop, job.scratch / RUN
+                settings, origin, job.device, job.progress, processes, stop, job.scratch / RUN
             )
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the system sends when the starting process dies
     if os.getppid() != parent:  # which nobody waits for any more
@@ -190,31 +207,60 @@ def train_as_one(job: Job) -> TrainingOutcome:
     return outcome
 
 
-def was_restarted() -> bool:
-    """Whether the launcher has started this process anew after one died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def _is_hopeless(scratch: Path) -> bool:
+    """Whether a process failed with a sentence for the user: trying again would not mend it."""
+    return any(failure["sentence"] is not None for failure in _failures(scratch))
 
 
-def _origin(job: Job) -> Origin:
-    """Where to begin: the first time as asked for, after a restart in the run that was begun."""
-    begun = job.scratch / RUN
+def _watch(message: Path, parent: int, stop: StopSignals) -> None:
+    """Where no loop asks for signals (while data are prepared, or the result is scored), a thread does, and
+    interrupts; NOW, or the death of the starting process there, ends this one."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Terminated(_number_in(message) or int(signal.SIGTERM))
+
+    signal.signal(INTERRUPT, interrupt)
+
+    def look() -> None:
+        told = False
+        while True:
+            time.sleep(0.2)
+            number = _number_in(message)
+            if number == NOW or (os.getppid() != parent and not stop.in_loop):
+                os._exit(1)
+            if number and not stop.in_loop and not told:
+                told = True
+                os.kill(os.getpid(), INTERRUPT)
+
+    threading.Thread(target=look, name="skoots-watch", daemon=True).start()
+
+
+def _number_in(message: Path) -> int | None:
+    try:
+        return int(message.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def origin_after(origin: Origin, begun: Path) -> Origin:
+    """Where to begin: the first time as asked for, after a restart in the run that was begun.
+
+    Args:
+        origin: as asked for.
+        begun: file that holds the folder of that run, if there is one.
+    """
     if was_restarted() and begun.exists():
         folder = Path(begun.read_text(encoding="utf-8"))
         if any(folder.glob("snapshot-latest.pt")):
-            return replace(job.origin, resume=None, folder=folder)
-    return job.origin
+            return replace(origin, resume=None, folder=folder)
+    return origin
 
 
 def _sent(message: Path, parent: int) -> Callable[[], int | None]:
     """Looks for the signal that the starting process hands on; its death is one, too."""
 
     def look() -> int | None:
-        if os.getppid() != parent:
-            return int(signal.SIGTERM)
-        try:
-            return int(message.read_text())
-        except (OSError, ValueError):
-            return None
+        return int(signal.SIGTERM) if os.getppid() != parent else _number_in(message)
 
     return look
 
@@ -257,6 +303,10 @@ def _terminal(level: int | None) -> Iterator[None]:
         yield
 
 
+def _failures(scratch: Path) -> list[dict[str, Any]]:
+    return [pickle.loads(path.read_bytes()) for path in scratch.glob(f"{FAILURE}-*")]
+
+
 # In the starting process ------------------------------------------------------------------------------------
 
 
@@ -265,11 +315,13 @@ def _handing_on_signals(message: Path) -> Iterator[None]:
     """Write signals down for the processes, the second one ends everything; only a main thread hears any."""
 
     def hand_on(number: int, frame: object) -> None:
-        if message.exists():
-            os._exit(128 + number)
+        again = message.exists()
         temporary = message.with_suffix(".new")
-        temporary.write_text(str(int(number)))
+        temporary.write_text(str(NOW if again else int(number)))
         temporary.replace(message)
+        if again:
+            time.sleep(0.5)  # in which the processes read it
+            os._exit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from skoots.api.build import config_in, load_model, open_volumes
 from skoots.api.held_out import compare_with_components
-from skoots.api.launch import Job, processes_wanted, train_in_processes, was_restarted
+from skoots.api.launch import Job, origin_after, processes_wanted, train_in_processes
 from skoots.api.prepare import Prepared, check_gpus, device_of, prepare
 from skoots.api.runner import build_loggers, build_runner
 from skoots.api.start import Origin, Start, beginning, in_its_run, removed_if_it_fails
@@ -22,8 +23,8 @@ from skoots.config.yaml12 import dump
 from skoots.errors import ConfigError, SkootsError, signal_of
 from skoots.reports.figures import training_curves
 from skoots.runtime import choose_device
-from skoots.snapshots import find_run, link, snapshot_name
-from skoots.training.distributed import Processes, joined
+from skoots.snapshots import find_run, link, read_newest, snapshot_name
+from skoots.training.distributed import Processes, is_one_of_several, joined, local_rank
 from skoots.training.runner import FitResult
 from skoots.training.stopping import StopSignals
 
@@ -112,17 +113,26 @@ def train(
             written; another process trains in the run; the snapshot to go on from is missing or does not fit.
     """
     settings = load_config(config, overrides, plugins)
-    if device is None:
+    job = Job(config, overrides, plugins, True, Origin(resume, str(runs)), device, progress)
+    return _begin(settings, job)
+
+
+def _begin(settings: Config, job: Job) -> TrainingOutcome:
+    """Train here, or in processes that are started for it."""
+    if job.device is None:
         check_gpus(settings)
-    origin = Origin(resume, str(runs))
-    count = processes_wanted(settings, device)
+    count = processes_wanted(settings, job.device)
     if count > 1:
-        job = Job(config, overrides, plugins, True, origin, device, progress)
         return train_in_processes(count, job, settings.runner.max_restarts)
-    with joined(choose_device(device or device_of(settings)).type) as processes:
-        if was_restarted():  # by torchrun, after a process died
-            origin = Origin("latest", str(runs))
-        return train_here(settings, origin, device, progress, processes)
+    device = choose_device(job.device or device_of(settings, local_rank()))
+    with joined(device) as processes:
+        begun = None
+        origin = job.origin
+        if processes.world > 1:  # torchrun may begin it again
+            begun = Path(origin.runs) / f".begun-{os.environ['TORCHELASTIC_RUN_ID']}"
+            begun.parent.mkdir(parents=True, exist_ok=True)
+            origin = origin_after(origin, begun)
+        return train_here(settings, origin, job.device, job.progress, processes, begun=begun)
 
 
 def train_here(
@@ -172,17 +182,15 @@ def resume(
         SkootsError: there is no such run, no snapshot of it is whole, or another process trains in it.
     """
     folder = find_run(run)
-    with in_its_run(folder) as start:
-        assert start.state is not None
-        config = config_in(start.state, start.source or start.folder)
-        settings = load_config(config, overrides, plugins, trusted=False)
-        if device is None:
-            check_gpus(settings)
-        count = processes_wanted(settings, device)
-        if count == 1:
-            return _train(settings, start, device, progress)
-    job = Job(config, overrides, plugins, False, Origin(folder=folder), device, progress)
-    return train_in_processes(count, job, settings.runner.max_restarts)
+    if is_one_of_several():  # each reads the config, and only the first one locks the run
+        state, source = read_newest(folder)
+    else:
+        with in_its_run(folder) as start:
+            assert start.state is not None
+            state, source = start.state, start.source or folder
+    config = config_in(state, source)
+    settings = load_config(config, overrides, plugins, trusted=False)
+    return _begin(settings, Job(config, overrides, plugins, False, Origin(folder=folder), device, progress))
 
 
 def _train(

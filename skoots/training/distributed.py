@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -23,7 +24,10 @@ from skoots.models.segmentation_model import SegmentationModel
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(minutes=30)
-"""How long a process waits for the others: the first one may trace skeletons in the meantime."""
+"""How long a device waits for the others; one that dies is noticed at once by its closed connection."""
+
+HOST_PATIENCE = datetime.timedelta(days=2)
+"""How long a process waits for what the first one does alone: skeletons of large volumes take hours."""
 
 
 @dataclass(frozen=True)
@@ -125,25 +129,59 @@ def lost_touch(error: BaseException) -> bool:
     return by_network or isinstance(error, dist.DistError)
 
 
+def is_one_of_several() -> bool:
+    """Whether ``torchrun``, or skoots itself, has started this process with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def local_rank() -> int:
+    """Number of this process among those that were started on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if is_one_of_several() else 0
+
+
+def was_restarted() -> bool:
+    """Whether the launcher has started this process anew after one died."""
+    return is_one_of_several() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 @contextmanager
-def joined(device_kind: str) -> Iterator[Processes]:
-    """This process among those that ``torchrun``, or skoots itself, has started; alone if none has.
+def joined(device: torch.device) -> Iterator[Processes]:
+    """This process among those that were started with it; alone if none was.
 
     Args:
-        device_kind: ``cuda`` exchanges gradients with NCCL, anything else with Gloo.
+        device: that it trains on; CUDA exchanges gradients with NCCL, anything else with Gloo.
+
+    Raises:
+        ConfigError: two processes have one GPU.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not is_one_of_several():
         yield Processes()
         return
-    backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
-    if device_kind == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group(backend, timeout=PATIENCE)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, rank, world = next(dist.rendezvous("env://"))
+    # After a restart the store may still hold the addresses of those that died.
+    round_of = dist.PrefixStore(f"skoots-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=round_of, rank=rank, world_size=world, timeout=PATIENCE)
     try:
-        host = dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]), host)
+        host = dist.new_group(backend="gloo", timeout=HOST_PATIENCE)
+        processes = Processes(rank, world, local_rank(), host)
+        _check_devices(processes, device)
+        yield processes
     finally:
         dist.destroy_process_group()
+
+
+def _check_devices(processes: Processes, device: torch.device) -> None:
+    if device.type != "cuda":
+        return
+    places = processes.gather((socket.gethostname(), torch.cuda.current_device()))
+    if len(set(places)) < len(places):
+        host, number = next(place for place in places if places.count(place) > 1)
+        problem = f"give GPU {number} of {host} to two processes"
+        remedy = "Start as many processes as there are GPUs, and leave out device: cuda:N"
+        raise ConfigError([Fault("runner.gpus", problem, remedy)])
 
 
 class Network:

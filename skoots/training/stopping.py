@@ -39,12 +39,22 @@ class StopSignals:
 
     def __init__(self, sent: Callable[[], int | None] = lambda: None, listens: bool = True) -> None:
         self.noted: int | None = None
+        self.in_loop = False
         self._sent, self._listens = sent, listens
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take note of signals, instead of what they do otherwise. Only a main thread can."""
-        self.noted = None
+        """Take note of signals, instead of what they do otherwise. Only a main thread can; ``in_loop`` tells
+        other threads that the loop asks."""
+        self.noted, self.in_loop = None, True
+        try:
+            with self._instead_of_others():
+                yield
+        finally:
+            self.in_loop = False
+
+    @contextmanager
+    def _instead_of_others(self) -> Iterator[None]:
         if not self._listens or threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -226,3 +226,15 @@ def test_on_cuda_the_fused_form_is_taken_where_there_is_one(node: dict[str, obje
     arguments = {key: value for key, value in node.items() if key != "type"}
     chosen = _fused_on_cuda(optimizer_class(str(node["type"])), on_cuda, arguments)
     assert chosen == ({**arguments, "fused": fused} if fused is not None else arguments)
+
+
+def test_a_state_from_another_device_keeps_the_form_of_the_new_optimizer(model: nn.Module) -> None:
+    """One that was not fused goes on in one that is, as on a GPU, and the other way round."""
+    plain, fused = (build_optimizer({"type": "AdamW", "lr": 0.1, "fused": f}, model) for f in (False, True))
+    train(model, plain, 2)
+    load_optimizer_state(fused, optimizer_state(plain))
+    assert fused.param_groups[0]["fused"] is True
+    train(model, fused, 2)
+    load_optimizer_state(plain, optimizer_state(fused))
+    assert plain.param_groups[0]["fused"] is False
+    train(model, plain, 1)
