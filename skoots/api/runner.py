@@ -78,6 +78,9 @@ def build_runner(
         _check_key_metric(prepared)
     _check_watched(prepared)
     sharded = section.fsdp and processes.world > 1
+    for key in ("fsdp", "sync_batchnorm"):
+        if getattr(section, key) and processes.world == 1:
+            log.warning("runner.%s has no effect: one process trains alone.", key)
     if sharded:
         from skoots.training.sharding import shard
 
@@ -147,7 +150,9 @@ def _observers(
     if processes.is_first:
         observers.append(ProgressObserver(config.train_settings.display_iters, progress))
         observers.append(LoggerObserver(loggers, config.resolved()))
-        if not section.fsdp:  # pictures are drawn by the first process alone, which has a part of the network
+        if not (
+            section.fsdp and processes.world > 1
+        ):  # pictures are drawn by the first process alone, which has a part of the network
             observers += picture_observers(prepared, dataset, loggers, folder)
         profile = section.profile.model_dump()
         if any(profile[name] for name in ("autograd_profile", "emit_nvtx", "detect_anomaly", "trace")):

@@ -132,7 +132,10 @@ def _begin(settings: Config, job: Job) -> TrainingOutcome:
             begun = Path(origin.runs) / f".begun-{os.environ['TORCHELASTIC_RUN_ID']}"
             begun.parent.mkdir(parents=True, exist_ok=True)
             origin = origin_after(origin, begun)
-        return train_here(settings, origin, job.device, job.progress, processes, begun=begun)
+        outcome = train_here(settings, origin, job.device, job.progress, processes, begun=begun)
+        if begun is not None and processes.is_first:
+            begun.unlink(missing_ok=True)
+        return outcome
 
 
 def train_here(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -226,6 +227,8 @@ class Network:
             self.module = self.model  # nothing learns yet
             return
         device = next(self.model.parameters()).device
+        # The weights of 1 x 1 x 1 convolutions lie in memory in two ways that are the same.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.module = self.compiled(
             DistributedDataParallel(
                 self.model,

@@ -219,3 +219,37 @@ def test_a_network_that_is_shared_out_learns_the_same_and_goes_on(site: Site, tw
         assert float(row["train.loss"]) == pytest.approx(float(other["train.loss"]), rel=1e-4)
     for name, value in weights.items():
         torch.testing.assert_close(value, two[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_volume_is_shared_out_too_and_stops_within_an_update(site: Site) -> None:
+    """In 3D, whose weights lie otherwise in memory, and with a save in the middle of the batches that make
+    one update."""
+    volume = "{type: Synthetic, shape: [12, 24, 24], samples_per_volume: 8, radius: [2.0, 3.0]}"
+    changes = [f"data.train=[{volume}]", "data.validation=[]", "data.crop_size=[8, 12, 12]"]
+    changes += [
+        "runner.key_metric=test.loss",
+        "runner.fsdp=true",
+        "runner.ema=null",
+        "train_settings.batch_size=2",
+    ]
+    changes += ["runner.batch_accumulate=2", "runner.snapshots.save_minutes=0.00001"]
+    site.train("volume", 2, *changes, "train_settings.epochs=1")
+    site.run("resume", "volume/tubes", "train_settings.epochs=2")
+    site.train("volume-1", 1, *changes, "runner.fsdp=false", "train_settings.epochs=2")
+    rows, expected = site.result("volume")[0], site.result("volume-1")[0]
+    for row, other in zip(rows, expected):  # with batch norms, which see their part of a batch
+        assert float(row["train.loss"]) == pytest.approx(float(other["train.loss"]), rel=0.1)
+
+
+def test_torchrun_goes_on_with_a_run(site: Site, two) -> None:
+    site.train("branch", 2, "train_settings.epochs=2")
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "skoots"]
+    subprocess.run(
+        [sys.executable, *words, "resume", "branch/tubes", "train_settings.epochs=3"],
+        cwd=site.folder,
+        env={**os.environ, "MPLBACKEND": "agg"},
+        capture_output=True,
+        timeout=240,
+        check=True,
+    )
+    assert site.result("branch")[0] == two[0]
