@@ -51,3 +51,8 @@ def make_conv(
     if any(k % 2 == 0 for k in kernel):
         raise ValueError(f"kernel {kernel} must be odd along every axis")
     return CONV[spatial_dims](inputs, outputs, kernel, padding=tuple(k // 2 for k in kernel), bias=bias)
+
+
+def single(values: Tensor) -> Tensor:
+    """Float32 in place of a shorter format, which has no room for a sigmoid near 1 or for long vectors."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

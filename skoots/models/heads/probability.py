@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skoots.models.criteria.base import Criterion
 from skoots.models.heads.base import Head
-from skoots.models.layers import make_conv
+from skoots.models.layers import make_conv, single
 from skoots.models.predictors.base import Predictor
 from skoots.models.predictors.identity import IdentityPredictor
 from skoots.models.targets.base import TargetGenerator
@@ -48,7 +48,7 @@ class ProbabilityHead(Head, ABC):
         self.receptive_field = (kernel // 2,) * spatial_dims
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {self.map_name: self.conv(features).float().sigmoid()}
+        return {self.map_name: single(self.conv(features)).sigmoid()}
 
     def loss(
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int

@@ -12,7 +12,7 @@ from skoots.geometry import to_voxels
 from skoots.models.criteria.base import Criterion, of_whole_batch
 from skoots.models.criteria.tversky import Tversky
 from skoots.models.heads.base import HEADS, Head
-from skoots.models.layers import make_conv
+from skoots.models.layers import make_conv, single
 from skoots.models.predictors.base import Predictor
 from skoots.models.predictors.identity import IdentityPredictor
 from skoots.models.targets.base import TargetGenerator
@@ -93,7 +93,7 @@ class VectorHead(Head):
         return tuple(s * factor for s in self.initial_sigma)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {"vector": self.conv(features).float().tanh()}  # a short mantissa would show in long vectors
+        return {"vector": single(self.conv(features)).tanh()}
 
     def loss(
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
