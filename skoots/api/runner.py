@@ -233,11 +233,24 @@ def _check_watched(prepared: Prepared) -> None:
 def _check_key_metric(prepared: Prepared) -> None:
     """Instance metrics need the three maps that decoding reads; only the built model says which maps it
     gives."""
-    wanted = prepared.config.runner.key_metric
+    section = prepared.config.runner
+    watched = {
+        "key_metric": section.key_metric,
+        "scheduler.monitor": timing_of(section.scheduler or {})[1],
+        "early_stopping.monitor": None if section.early_stopping is None else section.early_stopping.monitor,
+    }
+    late = [name for name, head in prepared.model.named_heads() if head.start_epoch > 1]
+    if late and section.key_metric == "test.loss":
+        log.warning(
+            "runner.key_metric is test.loss, which grows once %s count: epochs before look better than they are. "
+            "Take a metric such as test.F1, or the loss of one head.",
+            ", ".join(late),
+        )
     maps = map_channels(prepared.model, prepared.facts.in_channels)
-    if wanted.removeprefix("test.") in METRIC_NAMES and not set(DECODED) <= set(maps):
-        problem = f"{wanted} needs the maps {', '.join(DECODED)}; this model gives {', '.join(maps)}"
-        raise ConfigError([Fault("runner.key_metric", problem, "Write key_metric: test.loss")])
+    for key, wanted in watched.items():
+        if (wanted or "").removeprefix("test.") in METRIC_NAMES and not set(DECODED) <= set(maps):
+            problem = f"{wanted} needs the maps {', '.join(DECODED)}; this model gives {', '.join(maps)}"
+            raise ConfigError([Fault(f"runner.{key}", problem, "Write test.loss")])
 
 
 def build_loggers(config: Config, folder: Path) -> list[Logger]:
