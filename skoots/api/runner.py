@@ -242,7 +242,7 @@ def _check_key_metric(prepared: Prepared) -> None:
     late = [name for name, head in prepared.model.named_heads() if head.start_epoch > 1]
     if late and section.key_metric == "test.loss":
         log.warning(
-            "runner.key_metric is test.loss, which grows once %s count: epochs before look better than they are. "
+            "runner.key_metric is test.loss, which grows once %s count: epochs before look better. "
             "Take a metric such as test.F1, or the loss of one head.",
             ", ".join(late),
         )
