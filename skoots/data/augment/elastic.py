@@ -105,7 +105,7 @@ def _spline_weights(points: int, length: int) -> np.ndarray:
 
 
 def _each_axis(*values: float | Sequence[float]) -> Iterator[tuple[float, ...]]:
-    """For every axis one of each; a number counts for all axes, and of a longer list 2D takes the last two."""
+    """For every axis one of each; a number counts for all, and of a longer list the last axes."""
     length = min((len(value) for value in values if isinstance(value, Sequence)), default=1)
     lists = [value if isinstance(value, Sequence) else [value] * length for value in values]
     return zip(*(value[len(value) - length :] for value in lists))
