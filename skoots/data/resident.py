@@ -74,7 +74,8 @@ class ResidentSample:
         volume = _VOLUMES[self.resident]
         reach = volume.reach(self.box, self.spatial_map)
         kept = _on(_numbered(device), volume)
-        image = kept.image[(slice(None), *reach.slices)]
+        each_channel = (slice(None), *reach.slices)
+        image = kept.image[each_channel]
         if volume.image.dtype == np.uint16:
             image = _widened(image)
         tensors = image, kept.labels[reach.slices], kept.valid[reach.slices]
