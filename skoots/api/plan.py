@@ -165,7 +165,8 @@ def plan(
         *([] if ignore_label is None else [Decision("data.ignore_label", ignore_label, "As asked for.")]),
         *decide_network(network, need, data.shapes, source),
         decide_object_rate(
-            share_of_crops_with_objects(data.training, network.crop, seed), data.geometry.foreground_share
+            share_of_crops_with_objects(data.training, network.crop, seed, data.known),
+            data.geometry.foreground_share,
         ),
         _decide_normalization(data.training),
         Decision("data.augment", AUGMENT),
@@ -227,7 +228,7 @@ def _choose_samples(data: Measured, network: Network, device: torch.device) -> t
     """Crops that an epoch draws from each training volume, and the steps that they make."""
     steps = choose_steps(data.voxels, math.prod(network.crop), network.batch, kind_of(device))
     samples = share_samples(steps * network.batch, data.objects)
-    return samples, -(-sum(samples) // network.batch)
+    return samples, max(1, sum(samples) // network.batch)  # a batch that is not full is left out
 
 
 def _budget(device: torch.device, memory: float | None) -> tuple[int, str]:

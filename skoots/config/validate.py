@@ -81,6 +81,9 @@ class _Inspector(NodeInspector):
             if isinstance(nodes, list):
                 update[key] = [self.augmentation(node, f"data.{key}.{i}") for i, node in enumerate(nodes)]
         self.sampling(data)
+        if data.background_augment != "default" and not data.background:
+            problem = "is given, but data.background names no images"
+            self.fault("data.background_augment", problem, "Leave it out, or name some.")
         return data.model_copy(update=update)
 
     def model(self, model: ModelSection) -> ModelSection:
@@ -273,6 +276,10 @@ class _Inspector(NodeInspector):
     def source(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.data.dataset import DATASETS
 
+        given, where = arguments_of(node, path)
+        if node["type"] == "Folder" and given.get("cache_mb") is not None and given.get("store") != "disk":
+            problem = "is given, but keeps decoded chunks only with store: disk"
+            self.fault(where["cache_mb"], problem, "Leave it out, or add store: disk.")
         return self.part(DATASETS.get, node, path)
 
     def augmentation(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:

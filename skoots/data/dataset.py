@@ -26,7 +26,6 @@ from skoots.data.resident import ResidentSample, keep_resident
 from skoots.data.sampling import Places, Sampling
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.data.survey import Survey, survey_labels
-from skoots.data.trace import trace_volume
 from skoots.errors import ConfigError, Fault, VolumeError
 from skoots.geometry import Box, relative_spacing
 from skoots.ranges import Count, Length, NotNegative
@@ -154,7 +153,7 @@ class Folder(Source):
         image, labels = open_pair(pair, reading.voxel_size)
         voxel_size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
         image, labels = self._stored(image), self._stored(labels)
-        skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, cache=self.box is None)
+        skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, self.box)
         intensity = measure_intensity(image, reading.normalize)
         resident = uuid.uuid4().hex if self.store == "gpu" else ""
         return LabelledVolume(
@@ -240,12 +239,20 @@ def volume_skeletons(
     labels: Volume,
     voxel_size: Sequence[float],
     reading: Reading,
-    cache: bool = True,
+    box: Box | None = None,
     overwrite: bool = False,
 ) -> tuple[Skeletons, bool]:
-    """Skeletons of a label volume: from the file beside it, else traced and (if ``cache``) kept there.
+    """Skeletons of a label volume: from the file beside it, else traced and kept there.
 
     The labels are read block by block and object by object.
+
+    Args:
+        pair: names the file.
+        labels: the label volume, or a part of it.
+        voxel_size: D edge lengths of a voxel.
+        reading: how skeletons are traced.
+        box: which part it is; each part has a file of its own. None is the whole.
+        overwrite: trace anew also where a file fits.
 
     Returns:
         The skeletons, and whether they were traced now.
@@ -256,10 +263,8 @@ def volume_skeletons(
     index = index_labels(labels, reading.ignore_label)
     if not index.boxes:
         raise VolumeError(f"{labels.path} holds no object: every voxel is 0.")
-    if not cache:
-        return trace_volume(labels, index, voxel_size, reading.algorithm, reading.threads), True
     skeletons, traced = load_or_trace(
-        pair.skeletons, labels, index, voxel_size, reading.algorithm, reading.threads, overwrite
+        pair.skeletons_of(box), labels, index, voxel_size, reading.algorithm, reading.threads, overwrite
     )
     if traced:
         log.info("%s: skeletons of %d objects traced.", pair.labels, len(skeletons))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, Sampler
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.errors import ConfigError, Fault
 from skoots.samples import Batch
+
+log = logging.getLogger("skoots")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,13 @@ def train_loader(
         )
         remedy = "It counts the crops of all: give a multiple of their number"
         raise ConfigError([Fault("train_settings.batch_size", problem, remedy)])
+    if sampler.batch_size < batch_size and share.rank == 0:
+        log.warning(
+            "An epoch has %d crops, so that batches have %d instead of %d (train_settings.batch_size).",
+            len(dataset),
+            sampler.batch_size,
+            batch_size,
+        )
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # of samples, which collate_fn makes a batch
         batch_size=sampler.batch_size // share.world,

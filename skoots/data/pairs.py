@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skoots.errors import VolumeError
+from skoots.geometry import Box
 from skoots.volumes.hdf5 import dataset_names, split_name
 
 LABEL_MARKS = (".labels", ".label")
@@ -36,7 +37,14 @@ class Pair:
     @property
     def skeletons(self) -> Path:
         """Where the skeletons lie or will lie."""
-        return _file_of(self.labels).parent / f"{self.name}{SKELETON_SUFFIX}"
+        return self.skeletons_of(None)
+
+    def skeletons_of(self, box: Box | None) -> Path:
+        """Where those of a part of the volume lie or will lie; None is the whole."""
+        corners = () if box is None else (box.start, box.stop)
+        part = "_".join("-".join(map(str, corner)) for corner in corners)
+        name = f"{self.name}.{part}" if part else self.name
+        return _file_of(self.labels).parent / f"{name}{SKELETON_SUFFIX}"
 
 
 def find_pairs(folder: Path | str) -> list[Pair]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,16 +59,26 @@ class ResidentSample:
     origin: str
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> RawSample:
-        """What a worker would have read, cut out on the device.
+        """What a worker would have read, on the device that trains cut out of what is kept there.
 
         Raises:
             VolumeError: the volume does not fit there.
         """
+        if torch.device(device).type == "cpu":  # where the volume is anyway
+            volume = _VOLUMES[self.resident]
+            return RawSample.read(volume, self.box, self.spatial_map, self.changes, self.origin)
+        return self.cut(device)
+
+    def cut(self, device: torch.device | str) -> RawSample:
+        """The same out of what is kept on a device."""
         volume = _VOLUMES[self.resident]
         reach = volume.reach(self.box, self.spatial_map)
-        kept = _on(torch.device(device), volume)
+        kept = _on(_numbered(device), volume)
         each_channel = (slice(None), *reach.slices)
-        tensors = kept.image[each_channel], kept.labels[reach.slices], kept.valid[reach.slices]
+        image = kept.image[each_channel]
+        if volume.image.dtype == np.uint16:
+            image = _widened(image)
+        tensors = image, kept.labels[reach.slices], kept.valid[reach.slices]
         return RawSample.of(volume, self.box, reach, tensors, self.spatial_map, self.changes, self.origin)
 
     def pin_memory(self) -> ResidentSample:
@@ -75,15 +86,27 @@ class ResidentSample:
         return self
 
 
+def _numbered(device: torch.device | str) -> torch.device:
+    """A device with its number: ``cuda`` is one of several."""
+    return torch.empty(0, device=device).device
+
+
+def _widened(image: Tensor) -> Tensor:
+    """Numbers of 16 bits without sign, which few devices compute with, out of those with one that have the
+    same bits."""
+    return (image.int() & 0xFFFF).float()
+
+
 def _on(device: torch.device, volume: LabelledVolume) -> _Kept:
     key = volume.resident, device
     if key not in _KEPT:
         part = volume.read(Box.of_shape(volume.shape))
-        arrays = part.image, part.labels, part.valid
+        image = part.image.view(np.int16) if part.image.dtype == np.uint16 else part.image
+        tensors = [as_tensor(array) for array in (image, part.labels, part.valid)]
         try:
-            _KEPT[key] = _Kept(*(as_tensor(array).to(device) for array in arrays))
+            _KEPT[key] = _Kept(*(tensor.to(device) for tensor in tensors))
         except torch.OutOfMemoryError as error:
-            size = sum(array.nbytes for array in arrays) / 2**30
+            size = sum(tensor.nbytes for tensor in tensors) / 2**30
             raise VolumeError(
                 f"{volume.name}: its {size:.1f} GiB do not fit on {device}; give its source store: memory."
             ) from error

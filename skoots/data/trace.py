@@ -26,15 +26,15 @@ def trace_volume(
 ) -> Skeletons:
     """What ``skeletonize`` gives for the whole array, without ever having it in memory.
 
-    Memory is that of the boxes being traced, some ten bytes a voxel: an object that winds through the whole
-    volume needs as much as the volume, and a warning says so.
+    Memory is that of the boxes being traced at once, some ten bytes a voxel: an object that winds through the
+    whole volume needs as much as the volume, and a warning says so.
 
     Args:
         labels: the label volume.
         index: of its objects.
         voxel_size: D edge lengths of a voxel.
         algorithm: as in ``skeletonize``.
-        threads: objects are shared among so many threads.
+        threads: objects are shared among so many threads, each of which has a box in memory.
     """
 
     def one(number: int) -> tuple[np.ndarray, float]:

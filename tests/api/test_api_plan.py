@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from skoots.api import check, plan, train
+from skoots.api.planning.measured import measure
 from skoots.config import load_config
 from skoots.config.yaml12 import parse
+from skoots.data.dataset import Folder, Reading
 from skoots.errors import SkootsError, VolumeError
+from skoots.geometry import Box
 from skoots.snapshots import read_snapshot
 from skoots.synthetic import make_volume
 from skoots.volumes import write_volume
@@ -156,8 +159,60 @@ def test_memory_and_epochs_are_heeded(tmp_path: Path) -> None:
 def test_what_fills_the_memory_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_pairs(tmp_path / "data", (24, 24), count=3)
     monkeypatch.setattr("skoots.api.planning.measured.free_memory", lambda device: 1000)
-    stored = plan(folder, memory=0.1, device="cpu").config["data"]["train"]
-    assert all(source["store"] == "disk" for source in stored)
+    planned = plan(folder, validation=folder, test=folder, memory=0.1, device="cpu").config["data"]
+    for section in ("train", "validation", "test"):
+        assert all(source["store"] == "disk" for source in planned[section])
+
+
+def test_a_large_folder_to_validate_on_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_pairs(tmp_path / "data", (24, 24))
+    large = write_pairs(tmp_path / "large", (80, 80))
+    monkeypatch.setattr("skoots.api.planning.measured.free_memory", lambda device: 10_000)
+    stored = Folder.__init__
+    asked = []
+
+    def spied(self: Folder, path: str, *args: Any, **keywords: Any) -> None:
+        asked.append((path, keywords["store"]))
+        stored(self, path, *args, **keywords)
+
+    monkeypatch.setattr(Folder, "__init__", spied)
+    planned = plan(folder, validation=large, memory=0.1, device="cpu").config["data"]
+    assert planned["validation"] == [{"path": str(large), "store": "disk"}]
+    assert (str(large), "disk") in asked and (str(large), "memory") not in asked
+
+
+def test_the_parts_of_a_divided_volume_are_traced_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_pairs(tmp_path / "data", **FOLDERS["isotropic"])
+    config = plan(folder, memory=0.1, device="cpu").config
+    with caplog.at_level("INFO"):
+        check(config, QUICK)
+        assert caplog.text.count("traced") == 2
+        check(config, QUICK)
+        assert caplog.text.count("traced") == 2
+
+
+def test_check_counts_whole_batches(tmp_path: Path) -> None:
+    source = {"type": "Synthetic", "shape": [24, 24], "samples_per_volume": 7, "radius": [2.0, 3.0]}
+    config = {
+        "data": {"train": [source], "crop_size": [16, 16]},
+        "device": "cpu",
+        "model": {"backbone": {"type": "UNet", "channels": [4, 8]}},
+    }
+    for batch, steps in ((2, 3), (7, 1), (100, 1)):
+        lines = check(config, [f"train_settings.batch_size={batch}"]).lines
+        assert any(f"7 samples of 16 x 16 voxels, {steps} steps." in line for line in lines)
+
+
+def test_crops_keep_to_what_is_labelled(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path / "data", (30, 40))
+    _, labels = make_volume((30, 40), 10, radius=(2.0, 3.0))
+    labels = labels.astype(np.int16)
+    labels[:10], labels[:, 33:] = -1, -1
+    write_volume(folder / "v0.labels.tif", labels, overwrite=True)
+    data = measure(folder, folder, None, Reading(ignore_label=-1), 0)
+    assert data.known == [Box((10, 0), (30, 33))] and data.voxels == 20 * 33
 
 
 def test_gpus_get_wider_networks_and_more_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

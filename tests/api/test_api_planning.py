@@ -32,6 +32,7 @@ from skoots.api.planning.targets import decide_targets
 from skoots.data.dataset import Reading, Synthetic
 from skoots.data.object_geometry import ObjectGeometry
 from skoots.errors import SkootsError
+from skoots.geometry import Box
 from skoots.models.backbones.unet import UNet, plan_levels
 from skoots.models.footprint import Footprint
 
@@ -220,6 +221,10 @@ def test_crops_with_objects_are_counted() -> None:
     corners = [(y, x) for y in range(31) for x in range(31)]
     exact = np.mean([((points >= c) & (points < np.add(c, 10))).all(1).any() for c in corners])
     assert share_of_crops_with_objects([volume], [10, 10]) == pytest.approx(exact, abs=0.12)
+    corner = np.rint(points[0]).astype(int).clip(0, 30)
+    known = Box.at(tuple(corner), (10, 10))  # there is one place only where a crop keeps to it
+    found = ((points >= known.start) & (points < known.stop)).all(1).any()
+    assert share_of_crops_with_objects([volume], [10, 10], known=[known]) == float(found)
 
 
 def test_sparse_objects_are_sought() -> None:
@@ -266,8 +271,8 @@ def test_several_volumes_are_shared_out() -> None:
         *split.train[:2], split.train[3], split.train[2]
     ]  # fmt: skip
     assert all(source["store"] == "disk" for source in sources["train"])
-    assert sources["validation"] == [{"path": "folder", "names": split.validation}]
-    assert sources["test"] == [{"path": "test_folder"}]
+    assert sources["validation"] == [{"path": "folder", "names": split.validation, "store": "disk"}]
+    assert sources["test"] == [{"path": "test_folder", "store": "disk"}]
 
 
 def test_the_only_volume_is_divided() -> None:

@@ -37,6 +37,22 @@ def test_arguments_of_a_head() -> None:
     assert heads["vector"] == {"type": "VectorHead", "scale": 5, "sigma": [1, 2, 3], "weight": 2, "kernel": 1}
 
 
+def test_keys_without_effect_are_said() -> None:
+    data: dict[str, Any] = {
+        "train": [{"path": "a", "cache_mb": 64}, {"path": "b", "params": {"cache_mb": 9}}]
+    }
+    assert said({"data": data}) == [
+        f"data.train.{at}: is given, but keeps decoded chunks only with store: disk. "
+        "Leave it out, or add store: disk."
+        for at in ("0.cache_mb", "1.params.cache_mb")
+    ]
+    load_config({"data": {"train": [{"path": "a", "cache_mb": 64, "store": "disk"}]}})
+    assert said({"data": {"background_augment": ["Flip"]}}) == [
+        "data.background_augment: is given, but data.background names no images. Leave it out, or name some."
+    ]
+    load_config(load_config({"data": {"background": "c", "background_augment": ["Flip"]}}).resolved())
+
+
 def test_params_mean_the_same_and_paths_follow_the_spelling() -> None:
     assert said(head(params={"scal": 3}))[0].startswith("model.heads.vector.params.scal: unknown key")
     assert said(head(params={"weight": 3}, weight=2)) == [

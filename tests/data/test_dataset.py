@@ -239,9 +239,10 @@ class TestLoaders:
                     and torch.equal(a.offset, b.offset)
                 )
 
-    def test_fewer_samples_than_a_batch_still_make_one(self):
+    def test_fewer_samples_than_a_batch_still_make_one(self, caplog):
         dataset = CropDataset([(coded_volume(), 2)], (6, 10, 10))
         assert [b.images.shape[0] for b in train_loader(dataset, batch_size=8, seed=0)] == [2]
+        assert "An epoch has 2 crops, so that batches have 2 instead of 8" in caplog.text
 
     def test_covering_windows_show_every_voxel_once(self):
         volumes = [coded_volume(seed=0), coded_volume((7, 25, 31), seed=1)]
@@ -304,11 +305,20 @@ class TestFolder:
         labels = make_volume((10, 24, 24), 0, radius=(2, 3))[1][2:9, 4:20, 5:24]
         assert np.array_equal(labels_of(volume), labels)
         assert np.array_equal(volume.skeletons.points, skeletonize(labels).points)
-        assert not (folder / "a.skeletons.trch").exists()  # the file beside it speaks of the whole volume
+        assert not (folder / "a.skeletons.trch").exists()  # this would speak of the whole volume
+        assert (folder / "a.2-4-5_9-20-24.skeletons.trch").is_file()
         with pytest.raises(
             VolumeError, match=r"box \(0, 0, 0\) to \(11, 5, 5\) reaches outside the volume of shape"
         ):
             Folder(str(folder), box=[[0, 0, 0], [11, 5, 5]]).open(Reading())
+
+    def test_skeletons_of_parts_are_kept_apart(self, write, caplog):
+        folder = write()
+        boxes = [None, [[0, 0, 0], [10, 12, 24]], [[0, 12, 0], [10, 24, 24]]]
+        with caplog.at_level(logging.INFO):
+            traced, read = ([Folder(str(folder), box=b).open(Reading())[0] for b in boxes] for _ in range(2))
+            points = [(a.skeletons.points, b.skeletons.points) for a, b in zip(list(traced), list(read))]
+        assert caplog.text.count("traced") == 3 and all(np.array_equal(a, b) for a, b in points)
 
     def test_chosen_names(self, write):
         write("b"), write("c")

@@ -165,6 +165,16 @@ def test_a_field_too_strong_is_weakened_and_said_once(caplog):
     assert max(steep) == pytest.approx(STEEPEST) and caplog.text.count("might have folded") == 1
 
 
+def test_a_rehearsal_that_says_so_says_it_for_all(caplog):
+    elastic, frame = Elastic(1.0, grid=5, magnitude=0.25), Frame((65, 65), (1.0, 1.0))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            Sequential([elastic]).rehearse(frame)
+        for seed in range(5):
+            drawn(elastic, frame, seed)
+    assert caplog.text.count("might have folded") == 1
+
+
 @pytest.mark.parametrize(
     "make, sentence",
     [
@@ -173,6 +183,9 @@ def test_a_field_too_strong_is_weakened_and_said_once(caplog):
             lambda: Elastic(grid=[2, 6, 6], magnitude=[0.1, 0.1, 0.5]),
             "a magnitude of 0.5 with 6 control points",
         ),
+        (lambda: Elastic(grid=6, magnitude=[0.1, 0.5, 0.1]), "a magnitude of 0.5 with 6 control points"),
+        (lambda: Elastic(grid=[2, 6, 11], magnitude=0.15), "a magnitude of 0.15 with 11 control points"),
+        (lambda: Elastic(grid=[2, 6], magnitude=[0.1, 0.1, 0.5]), "a magnitude of 0.5 with 6 control points"),
         (lambda: Scale(scale=(0.0, 1.0)), "above 0"),
         (lambda: RotateScale(scale=(1.2, 1.0)), "above 0"),
         (lambda: Shear(degrees=45), "folds the image. Stay below 45"),

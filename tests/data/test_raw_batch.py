@@ -154,16 +154,41 @@ class TestResidentVolumes:
         dataset = CropDataset([(v, 2) for v in volumes], (10, 24, 24), everything(), 3, on_device=True)
         drawn = dataset.collate([dataset[1, i] for i in range(4)])
         assert len(pickle.dumps(drawn)) < len(pickle.dumps(raw)) / 2
-        there = pickle.loads(pickle.dumps(drawn)).pin_memory().to("cpu")
-        assert there.origins == here.origins
-        for name in FIELDS[1:]:
-            assert torch.equal(getattr(there, name), getattr(here, name))
-        assert torch.allclose(there.images, here.images, atol=1e-5)
+        received = pickle.loads(pickle.dumps(drawn)).pin_memory()
+        assert received.origins == here.origins
+        cut = [sample.cut("cpu").make() for sample in received.samples]
+        for there in (
+            {name: torch.cat([getattr(batch, name) for batch in cut]) for name in FIELDS},
+            received.to("cpu").tensors(),
+        ):
+            for name in FIELDS[1:]:
+                assert torch.equal(there[name], getattr(here, name))
+            assert torch.allclose(there["images"], here.images, atol=1e-5)
+        kept = {name: image.element_size() for (name, _), (image, *_) in resident._KEPT.items()}
+        assert kept["a"] == 2 and kept["b"] == 1
+
+    def test_numbers_without_sign_keep_their_bits(self):
+        grey = np.array([0, 1, 2**15 - 1, 2**15, 2**16 - 1], np.uint16)
+        assert resident._widened(torch.from_numpy(grey.view(np.int16))).tolist() == grey.tolist()
+
+    def test_the_host_keeps_no_second_copy(self):
+        kept = replace(volume((40, 40), (1.0, 1.0)), resident="looked at")
+        dataset = CropDataset([(kept, 1)], (16, 16), [], on_device=True)
+        dataset.sample((1, 0)), dataset.collate([dataset[1, 0]]).images
+        assert not [key for key in resident._KEPT if key[0] == "looked at"]
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+    def test_one_copy_whatever_the_device_is_called(self):
+        kept = replace(volume((40, 40), (1.0, 1.0)), resident="named")
+        dataset = CropDataset([(kept, 1)], (16, 16), [], on_device=True)
+        for name in ("cuda", "cuda:0"):
+            dataset.collate([dataset[1, 0]]).to(name)
+        assert [key for key in resident._KEPT if key[0] == "named"] == [("named", torch.device("cuda:0"))]
 
     def test_they_are_let_go_with_their_volume(self):
         kept = replace(volume((40, 40), (1.0, 1.0)), resident="gone")
         dataset = CropDataset([(kept, 1)], (16, 16), [], on_device=True)
-        dataset.collate([dataset[1, 0]]).to("cpu")
+        dataset[1, 0].cut("cpu")
         assert ("gone", torch.device("cpu")) in resident._KEPT
         del kept, dataset
         gc.collect()

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from skoots.data.augment.on_device import resample_on_device
 from skoots.data.augment.resample import _turn, _warp, move_skeletons, resample
-from skoots.data.augment.spatial_map import SpatialMap
+from skoots.data.augment.spatial_map import Displacement, SpatialMap
 from skoots.skeletons import Skeletons
 
 CASES = [((14, 18), (1.0, 2.0)), ((6, 14, 12), (3.0, 1.0, 1.0))]
@@ -45,6 +45,21 @@ def test_linear_and_nearest_as_scipy(shape, voxel_size, dtype, seed):
     tensors = [torch.from_numpy(a.astype(np.float32) if a.dtype == np.uint16 else a) for a in arrays]
     for there, here in zip(resample_on_device(*tensors, spatial_map, shape, start), (image, labels, valid)):
         assert np.array_equal(there.numpy(), here)
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (5, 12, 30)])
+@pytest.mark.parametrize("nodes", [4, 40])
+def test_lines_of_voxels_are_displaced_as_single_voxels_are(shape, nodes):
+    rng = np.random.default_rng(nodes)
+    values = rng.uniform(-0.1, 0.1, (*shape[:-1], nodes, len(shape)))
+    spacing = (*(1.0,) * (len(shape) - 1), (shape[-1] - 1) / (nodes - 1))
+    bent = SpatialMap.displaced(Displacement(values, (0.3,) * len(shape), spacing))
+    turned = SpatialMap.about_centre(shape, np.eye(len(shape)) * 0.9).then(bent)
+    for spatial_map in (bent, turned, turned.then(turned)):
+        places = grid_of(shape)
+        together = [spatial_map.backward(line) for line in places.reshape(-1, shape[-1], len(shape))]
+        alone = [spatial_map.backward(place[None]) for place in places]
+        assert np.array_equal(np.concatenate(together), np.concatenate(alone))
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (6, 6, 6)])

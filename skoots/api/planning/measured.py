@@ -17,6 +17,8 @@ from skoots.data.dataset import Folder, Reading, check_alike, open_pair
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.object_geometry import ObjectGeometry, measure_objects, pool
 from skoots.data.pairs import find_pairs
+from skoots.data.survey import survey_labels
+from skoots.geometry import Box
 from skoots.runtime import free_memory
 from skoots.volumes import Volume
 
@@ -33,6 +35,7 @@ class Measured:
         headers: image and labels of each, as the files state them.
         split: what is trained on.
         training: the volumes to train on, whole.
+        known: of each of these the smallest box that holds every voxel whose truth is known.
         objects: of each of these.
         geometry: of all these objects.
         facts: channels, dimensions, voxel size.
@@ -43,6 +46,7 @@ class Measured:
     headers: list[tuple[Volume, Volume]]
     split: Split
     training: list[LabelledVolume]
+    known: list[Box]
     objects: list[int]
     geometry: ObjectGeometry
     facts: DataFacts
@@ -56,8 +60,10 @@ class Measured:
 
     @property
     def voxels(self) -> int:
-        """That are trained on."""
-        return sum(math.prod(shape) for shape in self.shapes)
+        """That are trained on; crops keep to what is known."""
+        cut = self.split.cut
+        drawn = self.known if cut is None else [self.known[0].intersect(cut.train)]
+        return sum(box.size for box in drawn)
 
     @property
     def silent(self) -> list[Volume]:
@@ -86,24 +92,37 @@ def measure(
     Raises:
         VolumeError: a folder or a file cannot be read, or volumes do not go together.
     """
-    headers = [open_pair(pair, reading.voxel_size) for pair in find_pairs(folder)]
-    store = _choose_store(headers)
+    headers = _headers(folder, reading)
+    others = [pair for other in (validation, test) if other is not None for pair in _headers(other, reading)]
+    store = _choose_store([*headers, *others])
     volumes = _open(folder, reading, store)
     if test is not None:
         _open(test, reading, store, volumes[0])
     geometries = [measure_objects(volume, seed) for volume in volumes]
-    split = _split(volumes, geometries, validation, reading, seed)
+    split = _split(volumes, geometries, validation, reading, store, seed)
     learnt = [i for i, volume in enumerate(volumes) if volume.name in split.train]
     return Measured(
         volumes,
         headers,
         split,
         [volumes[i] for i in learnt],
+        [_known(volumes[i]) for i in learnt],
         [len(geometries[i]) for i in learnt],
         pool([geometries[i] for i in learnt]),
         DataFacts.of(volumes[0]),
         store,
     )
+
+
+def _headers(folder: Path | str, reading: Reading) -> list[tuple[Volume, Volume]]:
+    return [open_pair(pair, reading.voxel_size) for pair in find_pairs(folder)]
+
+
+def _known(volume: LabelledVolume) -> Box:
+    """The part of a volume that crops keep to."""
+    if volume.ignore_label is None:
+        return Box.of_shape(volume.shape)
+    return survey_labels(volume.labels, volume.ignore_label).labelled
 
 
 def _open(
@@ -131,12 +150,13 @@ def _split(
     geometries: Sequence[ObjectGeometry],
     validation: Path | str | None,
     reading: Reading,
+    store: Store,
     seed: int,
 ) -> Split:
     names = [volume.name for volume in volumes]
     if validation is None:
         return choose_split(names, [v.shape for v in volumes], volumes[0].voxel_size, geometries, seed)
-    others = _open(validation, reading, "memory", volumes[0])
+    others = _open(validation, reading, store, volumes[0])
     objects = sum(len(volume.skeletons) for volume in others)
     return Split(
         names, [], None, objects, f"As asked for: {some(len(others), 'volume')}, {some(objects, 'object')}."

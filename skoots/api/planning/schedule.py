@@ -10,6 +10,7 @@ import numpy as np
 from skoots.api.planning.decision import Decision, some
 from skoots.data.crops import random_crop
 from skoots.data.labelled_volume import LabelledVolume
+from skoots.geometry import Box
 
 STEPS_AN_EPOCH = {"cpu": (20, 60), "accelerator": (50, 250)}
 STEPS = {"cpu": 900, "accelerator": 25_000}
@@ -52,14 +53,22 @@ def share_samples(total: int, objects: Sequence[int]) -> list[int]:
 
 
 def share_of_crops_with_objects(
-    volumes: Sequence[LabelledVolume], crop: Sequence[int], seed: int = 0
+    volumes: Sequence[LabelledVolume], crop: Sequence[int], seed: int = 0, known: Sequence[Box] | None = None
 ) -> float:
-    """Share of crops, drawn anywhere, that hold a skeleton point."""
+    """Share of crops, drawn anywhere, that hold a skeleton point.
+
+    Args:
+        volumes: to draw from.
+        crop: voxels of a crop.
+        seed: of the draws.
+        known: of each volume the part that crops keep to; None means the whole.
+    """
     rng = np.random.default_rng(seed)
     held = 0
     for _ in range(TRIALS):
-        volume = volumes[int(rng.integers(len(volumes)))]
-        box = random_crop(volume.shape, crop, rng)
+        row = int(rng.integers(len(volumes)))
+        volume = volumes[row]
+        box = random_crop(volume.shape, crop, rng, within=None if known is None else known[row])
         points = volume.skeletons.points
         held += bool(((points >= box.start) & (points < box.stop)).all(1).any())
     return held / TRIALS

@@ -108,8 +108,9 @@ def decide_sources(
         samples: of each training volume.
         validation: folder of its own, or None.
         test: folder of held-out volumes, or None.
-        store: ``memory`` or ``disk``.
+        store: ``memory`` or ``disk``, of all sections.
     """
+    kept = {} if store == "memory" else {"store": store}
     alone = len(set(samples)) == 1 and not split.validation
     sources = []
     for count in sorted(set(samples)):
@@ -118,22 +119,20 @@ def decide_sources(
             source["names"] = [name for name, n in zip(split.train, samples) if n == count]
         if split.cut is not None:
             source["box"] = _corners(split.cut.train)
-        if store != "memory":
-            source["store"] = store
-        sources.append(source)
+        sources.append({**source, **kept})
     few, many = min(samples), max(samples)
     drawn = f"{few}" if few == many else f"{few} to {many}, more where there are more objects"
     decisions = [Decision("data.train", sources, f"Crops that an epoch draws from a volume: {drawn}.")]
     held: list[dict[str, Any]] = []
     if validation is not None:
-        held = [{"path": str(validation)}]
+        held = [{"path": str(validation), **kept}]
     elif split.cut is not None:
-        held = [{"path": str(folder), "box": _corners(split.cut.validation)}]
+        held = [{"path": str(folder), "box": _corners(split.cut.validation), **kept}]
     elif split.validation:
-        held = [{"path": str(folder), "names": split.validation}]
+        held = [{"path": str(folder), "names": split.validation, **kept}]
     decisions.append(Decision("data.validation", held, split.reason))
     if test is not None:
-        decisions.append(Decision("data.test", [{"path": str(test)}], "Scored once, at the end."))
+        decisions.append(Decision("data.test", [{"path": str(test), **kept}], "Scored once, at the end."))
     return decisions
 
 

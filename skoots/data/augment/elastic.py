@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -24,7 +24,8 @@ class Elastic(SpatialAugmentation):
 
     Displacements are a cubic B-spline (Lee, Wolberg & Shin 1997), laid down at up to eight nodes between
     control points and linear from node to node, so that skeleton points can follow exactly. A draw that is so
-    steep that it might fold the image is weakened, and the first one is reported.
+    steep that it might fold the image is weakened, and the first one is reported, once in
+    each process.
 
     Args:
         rate: in [0, 1].
@@ -40,14 +41,14 @@ class Elastic(SpatialAugmentation):
         grid: Count | list[Count] = 6,
         magnitude: NotNegative | list[NotNegative] = 0.05,
     ) -> None:
-        for points, share in zip(_as_list(grid), _as_list(magnitude)):
+        for points, share in _each_axis(grid, magnitude):
             if share * (points - 1) > 1:
                 raise ValueError(
                     f"a magnitude of {share:g} with {points:g} control points folds the image. "
                     f"With so many points stay at or below {1 / (points - 1):.3g}"
                 )
         self.rate, self.grid, self.magnitude = rate, grid, magnitude
-        self._said = False
+        self._said: list[bool] = []  # shared with copies, so that the rehearsal counts
 
     def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
         if rng.random() >= self.rate:
@@ -83,7 +84,7 @@ class Elastic(SpatialAugmentation):
         if steepness <= STEEPEST:
             return drawn
         if not self._said:
-            self._said = True
+            self._said.append(True)
             log.warning(
                 "Elastic: a draw was weakened by %.0f %%, since it might have folded the image; so will "
                 "others be. A smaller magnitude, or fewer control points, avoids this.",
@@ -103,5 +104,8 @@ def _spline_weights(points: int, length: int) -> np.ndarray:
     return np.where(distance < 1, near, np.clip(2 - distance, 0, None) ** 3 / 6)
 
 
-def _as_list(value: float | Sequence[float]) -> list[float]:
-    return list(value) if isinstance(value, Sequence) else [value]
+def _each_axis(*values: float | Sequence[float]) -> Iterator[tuple[float, ...]]:
+    """For every axis one of each; a number counts for all, and of a longer list the last axes."""
+    length = min((len(value) for value in values if isinstance(value, Sequence)), default=1)
+    lists = [value if isinstance(value, Sequence) else [value] * length for value in values]
+    return zip(*(value[len(value) - length :] for value in lists))

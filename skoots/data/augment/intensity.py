@@ -169,12 +169,12 @@ def _uniform(number: Tensor, seed: int) -> Tensor:
     import torch
 
     x = _scramble(number ^ _scramble(torch.full_like(number[:1], seed)))
-    return ((x >> 8) & 0xFFFFFF).to(torch.float32).add_(1).mul_(2.0**-24)
+    return (x >> 8).bitwise_and_(0xFFFFFF).to(torch.float32).add_(1).mul_(2.0**-24)
 
 
 def _scramble(x: Tensor) -> Tensor:
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32), (16, 1)):
-        x = (x ^ ((x >> shift) & ((1 << (32 - shift)) - 1))) * factor
+        x = (x >> shift).bitwise_and_((1 << (32 - shift)) - 1).bitwise_xor_(x).mul_(factor)
     return x
 
 

@@ -73,7 +73,7 @@ def _displaced(places: list[Tensor], displacement: Displacement) -> list[Tensor]
     at = [(p - o) * (1 / s) for p, o, s in zip(places, displacement.origin, displacement.spacing)]
     neighbours = _neighbours(at, nodes)
     return [
-        place + _interpolate(values[..., axis].flatten(), nodes, *neighbours)
+        place + _interpolate_nodes(values[..., axis].flatten(), nodes, *neighbours)
         for axis, place in enumerate(places)
     ]
 
@@ -86,6 +86,20 @@ def _neighbours(
     before = [place.long() for place in within]
     after = [(b + 1).clamp(max=n - 1) for b, n in zip(before, shape)]
     return before, after, [place - b for place, b in zip(within, before)]
+
+
+def _interpolate_nodes(
+    values: Tensor, shape: Sequence[int], before: list[Tensor], after: list[Tensor], share: list[Tensor]
+) -> Tensor:
+    """Linear along the first axis first, then along the one after it, and so on."""
+
+    def up_to(axis: int, chosen: list[Tensor]) -> Tensor:
+        if axis < 0:
+            return values[_flat(chosen, shape)].to(share[0].dtype)
+        first, second = (up_to(axis - 1, [side[axis], *chosen]) for side in (before, after))
+        return first + share[axis] * (second - first)
+
+    return up_to(len(shape) - 1, [])
 
 
 def _interpolate(

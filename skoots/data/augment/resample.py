@@ -120,42 +120,44 @@ def _sample(  # type: ignore[no-untyped-def]
     matrices, offsets, fields, begins, shapes, origins, densities,
 ):  # fmt: skip
     depth, rows, columns = labels.shape
-    size = depth * rows * columns
+    size, sections = depth * rows * columns, rows * columns
+    oz, oy, ox = start[0], start[1], start[2]
     grey, ids, known = image.ravel(), labels.ravel(), valid.ravel()
-    places = np.empty((3, new_labels.shape[2]))
+    length = new_labels.shape[2]
+    places = np.empty((3, length))
     for z in range(new_labels.shape[0]):
         for y in range(new_labels.shape[1]):
-            for x in range(new_labels.shape[2]):
+            for x in range(length):
                 places[0, x], places[1, x], places[2, x] = z, y, x
             locate(places, matrices, offsets, fields, begins, shapes, origins, densities)
-            for x in range(new_labels.shape[2]):
-                pz, py, px = places[0, x] - start[0], places[1, x] - start[1], places[2, x] - start[2]
+            for x in range(length):
+                pz, py, px = places[0, x] - oz, places[1, x] - oy, places[2, x] - ox
                 z0, z1, fz = neighbours(pz, depth)
                 y0, y1, fy = neighbours(py, rows)
                 x0, x1, fx = neighbours(px, columns)
-                inside = pz >= -0.5 and py >= -0.5 and px >= -0.5
-                if inside and pz < depth - 0.5 and py < rows - 0.5 and px < columns - 0.5:
-                    line = (z1 if fz >= 0.5 else z0) * rows + (y1 if fy >= 0.5 else y0)
-                    nearest = np.uint64(line * columns + (x1 if fx >= 0.5 else x0))
-                    new_labels[z, y, x], new_valid[z, y, x] = ids[nearest], known[nearest]
-                else:
-                    new_labels[z, y, x], new_valid[z, y, x] = 0, False
+                first, below, right = (z0 * rows + y0) * columns + x0, (y1 - y0) * columns, x1 - x0
+                behind = (z1 - z0) * sections
+                inside = (pz >= -0.5) & (py >= -0.5) & (px >= -0.5)
+                inside &= (pz < depth - 0.5) & (py < rows - 0.5) & (px < columns - 0.5)
+                # Sums, since which neighbour is nearer is nothing that a processor could foresee.
+                nearest = first + (fz >= 0.5) * behind + (fy >= 0.5) * below + (fx >= 0.5) * right
+                new_labels[z, y, x] = ids[np.uint64(nearest)] * inside
+                new_valid[z, y, x] = known[np.uint64(nearest)] & inside
                 gz, gy, gx = np.float32(fz), np.float32(fy), np.float32(fx)
                 for c in range(len(image)):
-                    first = c * size + (z0 * rows + y0) * columns
-                    second = c * size + (z0 * rows + y1) * columns
-                    value = _in_plane(grey, first, second, x0, x1, gy, gx)
+                    value = _in_plane(grey, first, below, right, gy, gx)
                     if gz > 0:
-                        further = (z1 - z0) * rows * columns
-                        behind = _in_plane(grey, first + further, second + further, x0, x1, gy, gx)
-                        value += gz * (behind - value)
+                        value += gz * (_in_plane(grey, first + behind, below, right, gy, gx) - value)
                     new_image[c, z, y, x] = value
+                    first += size
 
 
 @inlined
-def _in_plane(grey, first, second, x0, x1, fy, fx):  # type: ignore[no-untyped-def]
-    """Bilinear between two lines of voxels; exact where a place is a voxel."""
-    a, b = np.float32(grey[np.uint64(first + x0)]), np.float32(grey[np.uint64(first + x1)])
-    c, d = np.float32(grey[np.uint64(second + x0)]), np.float32(grey[np.uint64(second + x1)])
-    above, below = a + fx * (b - a), c + fx * (d - c)
-    return above + fy * (below - above)
+def _in_plane(grey, first, below, right, fy, fx):  # type: ignore[no-untyped-def]
+    """Bilinear between a voxel, its neighbours below and to the right, and the fourth; exact where a place is
+    a voxel."""
+    a, b = np.float32(grey[np.uint64(first)]), np.float32(grey[np.uint64(first + right)])
+    second = first + below
+    c, d = np.float32(grey[np.uint64(second)]), np.float32(grey[np.uint64(second + right)])
+    above, under = a + fx * (b - a), c + fx * (d - c)
+    return above + fy * (under - above)

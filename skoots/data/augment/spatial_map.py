@@ -286,11 +286,41 @@ def locate(places, matrices, offsets, fields, begins, shapes, origins, densities
     """Where places of the crop come from; (3, N), changed in place."""
     _multiply(places, matrices[0], offsets[0])
     for i in range(len(begins)):
-        for n in range(places.shape[1]):
+        _displace(places, i, fields, begins, shapes, origins, densities)
+        _multiply(places, matrices[i + 1], offsets[i + 1])
+
+
+@compiled
+def _displace(places, i, fields, begins, shapes, origins, densities):  # type: ignore[no-untyped-def]
+    """Add displacement ``i`` to places."""
+    count = places.shape[1]
+    straight = count > shapes[i, 2]
+    for n in range(1, count):
+        straight &= places[0, n] == places[0, 0] and places[1, n] == places[1, 0]
+    if not straight:
+        for n in range(count):
             z, y, x = places[0, n], places[1, n], places[2, n]
             dz, dy, dx = _displacement(z, y, x, i, fields, begins, shapes, origins, densities)
             places[0, n], places[1, n], places[2, n] = z + dz, y + dy, x + dx
-        _multiply(places, matrices[i + 1], offsets[i + 1])
+        return
+    # Places that differ along the last axis alone share what lies between the nodes of the others.
+    z, y, columns = places[0, 0], places[1, 0], shapes[i, 2]
+    z0, z1, fz = neighbours((z - origins[i, 0]) * densities[i, 0], shapes[i, 0])
+    y0, y1, fy = neighbours((y - origins[i, 1]) * densities[i, 1], shapes[i, 1])
+    begin, rows = begins[i], shapes[i, 1]
+    first, second = begin + (z0 * rows + y0) * columns * 3, begin + (z0 * rows + y1) * columns * 3
+    third, fourth = begin + (z1 * rows + y0) * columns * 3, begin + (z1 * rows + y1) * columns * 3
+    line = np.empty(3 * columns)
+    for k in range(3 * columns):
+        line[k] = _between(fields, first + k, second + k, third + k, fourth + k, fz, fy)
+    origin, density = origins[i, 2], densities[i, 2]
+    for n in range(count):
+        x = places[2, n]
+        x0, x1, fx = neighbours((x - origin) * density, columns)
+        a, b = np.uint64(3 * x0), np.uint64(3 * x1)
+        places[0, n] = z + _along(line, a, b, fx)
+        places[1, n] = y + _along(line, a + np.uint64(1), b + np.uint64(1), fx)
+        places[2, n] = x + _along(line, a + np.uint64(2), b + np.uint64(2), fx)
 
 
 @compiled
@@ -332,24 +362,29 @@ def _displacement(z, y, x, i, fields, begins, shapes, origins, densities):  # ty
     y0, y1, fy = neighbours((y - origins[i, 1]) * densities[i, 1], shapes[i, 1])
     x0, x1, fx = neighbours((x - origins[i, 2]) * densities[i, 2], shapes[i, 2])
     begin, rows, columns = begins[i], shapes[i, 1], shapes[i, 2]
-    dz, dy, dx = _on_line(fields, begin + (z0 * rows + y0) * columns * 3, x0, x1, fx)
-    ez, ey, ex = _on_line(fields, begin + (z0 * rows + y1) * columns * 3, x0, x1, fx)
-    dz, dy, dx = dz + fy * (ez - dz), dy + fy * (ey - dy), dx + fy * (ex - dx)
-    if fz > 0.0:
-        gz, gy, gx = _on_line(fields, begin + (z1 * rows + y0) * columns * 3, x0, x1, fx)
-        ez, ey, ex = _on_line(fields, begin + (z1 * rows + y1) * columns * 3, x0, x1, fx)
-        gz, gy, gx = gz + fy * (ez - gz), gy + fy * (ey - gy), gx + fy * (ex - gx)
-        dz, dy, dx = dz + fz * (gz - dz), dy + fz * (gy - dy), dx + fz * (gx - dx)
-    return dz, dy, dx
+    first, second = begin + (z0 * rows + y0) * columns * 3, begin + (z0 * rows + y1) * columns * 3
+    third, fourth = begin + (z1 * rows + y0) * columns * 3, begin + (z1 * rows + y1) * columns * 3
+    a, b = 3 * x0, 3 * x1
+    dz = _between(fields, first + a, second + a, third + a, fourth + a, fz, fy)
+    ez = _between(fields, first + b, second + b, third + b, fourth + b, fz, fy)
+    dy = _between(fields, first + a + 1, second + a + 1, third + a + 1, fourth + a + 1, fz, fy)
+    ey = _between(fields, first + b + 1, second + b + 1, third + b + 1, fourth + b + 1, fz, fy)
+    dx = _between(fields, first + a + 2, second + a + 2, third + a + 2, fourth + a + 2, fz, fy)
+    ex = _between(fields, first + b + 2, second + b + 2, third + b + 2, fourth + b + 2, fz, fy)
+    return dz + fx * (ez - dz), dy + fx * (ey - dy), dx + fx * (ex - dx)
 
 
 @inlined
-def _on_line(fields, line, x0, x1, fx):  # type: ignore[no-untyped-def]
+def _between(fields, first, second, third, fourth, fz, fy):  # type: ignore[no-untyped-def]
+    """Of four lines of nodes: first along z, then along y."""
     # Unsigned, since what may be negative is checked for counting from the end.
-    a, b = np.uint64(line + 3 * x0), np.uint64(line + 3 * x1)
-    one, two = np.uint64(1), np.uint64(2)
-    return (
-        fields[a] + fx * (fields[b] - fields[a]),
-        fields[a + one] + fx * (fields[b + one] - fields[a + one]),
-        fields[a + two] + fx * (fields[b + two] - fields[a + two]),
-    )
+    a, b = fields[np.uint64(first)], fields[np.uint64(second)]
+    if fz > 0.0:
+        a += fz * (fields[np.uint64(third)] - a)
+        b += fz * (fields[np.uint64(fourth)] - b)
+    return a + fy * (b - a)
+
+
+@inlined
+def _along(line, a, b, fx):  # type: ignore[no-untyped-def]
+    return line[a] + fx * (line[b] - line[a])
