@@ -13,10 +13,11 @@ from maps import balls, error_of_points, grid_of
 
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Frame, Sequential, SpatialAugmentation
 from skoots.data.augment.elastic import STEEPEST, Elastic
+from skoots.data.augment.intensity import BrightnessContrast, Gamma
 from skoots.data.augment.linear import Affine, Rotate, RotateScale, Scale, Shear, Translate
 from skoots.data.augment.sections import ShiftedSections
 from skoots.data.dataset import CropDataset, Reading, Synthetic, open_sources
-from skoots.errors import SkootsError
+from skoots.errors import ConfigError
 
 SPATIAL = [Rotate, Scale, Shear, Translate, Affine, RotateScale, Elastic, ShiftedSections]
 CASES = [
@@ -178,6 +179,10 @@ def test_a_field_too_strong_is_weakened_and_said_once(caplog):
         (lambda: Shear(degrees=45), "folds the image. Stay below 45"),
         (lambda: Affine(shear=50), "Stay below 45"),
         (lambda: Rotate(degrees=[1, 2, 3, 4]), "has 4 numbers"),
+        (lambda: BrightnessContrast(contrast=(1.3, 0.7)), r"contrast is \[1.3, 0.7\], must be a smallest"),
+        (lambda: BrightnessContrast(brightness=(0.3, -0.3)), "brightness is"),
+        (lambda: Gamma(gamma=(1.4, 0.7)), "gamma is"),
+        (lambda: SectionJitter(contrast=(1.1, 0.9)), "contrast is"),
     ],
 )
 def test_what_cannot_be_is_refused(make, sentence):
@@ -186,12 +191,22 @@ def test_what_cannot_be_is_refused(make, sentence):
 
 
 @pytest.mark.parametrize(
-    "part", [Elastic(0.01, grid=[6, 6]), Elastic(0.01, magnitude=[0.1] * 4), Translate(0, [3.0, 3.0])]
+    "part",
+    [
+        Elastic(0.01, grid=[6, 6]),
+        Elastic(0.01, magnitude=[0.1] * 4),
+        Translate(0, [3.0, 3.0]),
+        Rotate(0.01, [180, 10]),
+    ],
 )
 def test_lists_that_do_not_fit_the_crop_are_refused_before_training(part):
     volumes = open_sources([Synthetic([12, 24, 24], radius=(2, 3))], Reading())
-    with pytest.raises(SkootsError, match=r"(grid|magnitude|distance) .* numbers for 3 axes"):
+    told = r"(grid|magnitude|distance|degrees) .* numbers for 3 axes"
+    with pytest.raises(ConfigError, match=rf"data\.augment: {told}"):
         CropDataset(volumes, (8, 16, 16), [part])
+    background = open_sources([Synthetic([12, 24, 24])], Reading(), background=True)
+    with pytest.raises(ConfigError, match=rf"data\.background_augment: {told}"):
+        CropDataset(volumes, (8, 16, 16), background=background, background_augmentations=[part])
 
 
 def test_shifted_sections():
@@ -237,3 +252,13 @@ def test_presets():
     )
     samples = [CropDataset(volumes, (8, 24, 24), PRESETS["original"](), seed=2)[1, i] for i in range(20)]
     assert any(not s.valid.all() for s in samples) and all(s.image.shape == (1, 8, 24, 24) for s in samples)
+
+
+@pytest.mark.parametrize(
+    "normalize, middle, tenth", [("zscore", 0, 0.4), ("percentile", 0.5, 0.1), ("dtype", 0.5, 0.1)]
+)
+def test_the_original_keeps_to_the_range_of_the_grey_values(normalize, middle, tenth):
+    parts = {type(part).__name__: vars(part) for part in PRESETS["original"](normalize)[:5]}
+    assert parts["Invert"]["about"] == middle
+    assert parts["BrightnessContrast"]["brightness"] == (-tenth, tenth)
+    assert vars(PRESETS["original"](normalize)[-1])["deviation"] == tenth
