@@ -208,5 +208,5 @@ def test_background_stays_on_the_device_too(folder):
     crop = dataset.sample((1, 1))
     here = open_sources([Folder(str(folder), samples_per_volume=2)], Reading(), True)
     assert np.allclose(crop.image, CropDataset(train, (4, 16, 16), (), 0, None, here)[1, 1].image, atol=1e-5)
-    with pytest.raises(VolumeError, match="store: gpu.*augment_on: device"):
+    with pytest.raises(VolumeError, match=r"store: gpu.*augment_on: device"):
         CropDataset(train, (4, 16, 16), (), 0, None, background)

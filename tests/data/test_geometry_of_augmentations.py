@@ -15,7 +15,7 @@ from skoots.data.augment import AUGMENTATIONS, PRESETS, Frame, Sequential, Spati
 from skoots.data.augment.elastic import STEEPEST, Elastic
 from skoots.data.augment.intensity import BrightnessContrast, Gamma
 from skoots.data.augment.linear import Affine, Rotate, RotateScale, Scale, Shear, Translate
-from skoots.data.augment.sections import ShiftedSections
+from skoots.data.augment.sections import SectionJitter, ShiftedSections
 from skoots.data.dataset import CropDataset, Reading, Synthetic, open_sources
 from skoots.errors import ConfigError
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_is_refused(make, sentence):
 )
 def test_lists_that_do_not_fit_the_crop_are_refused_before_training(part):
     volumes = open_sources([Synthetic([12, 24, 24], radius=(2, 3))], Reading())
-    told = r"(grid|magnitude|distance|degrees) .* numbers for 3 axes"
+    told = r".*(grid|magnitude|distance|degrees) .* numbers for 3 axes"
     with pytest.raises(ConfigError, match=rf"data\.augment: {told}"):
         CropDataset(volumes, (8, 16, 16), [part])
     background = open_sources([Synthetic([12, 24, 24])], Reading(), background=True)
