@@ -94,13 +94,13 @@ def _spread(
             f"{paths}: every voxel is {low[0]:g}, so there is nothing to see; "
             "is it the right file, fully written?"
         )
-    if ((scale <= 0) & (high > low)).any():
+    if kind in PERCENTS and ((scale <= 0) & (high > low)).any():
         first, second = PERCENTS[kind]
         raise VolumeError(
             f"{paths}: normalize: {kind} divides by the distance of the percentiles {first:g} and "
             f"{second:g}, which are one value here. Write normalize: zscore."
         )
-    return np.where(high > low, scale, 1)
+    return np.where(scale > 0, scale, 1)
 
 
 def bright_tail(volume: Volume) -> float:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from skoots.data import normalize
+from skoots.data.background import background_volume
+from skoots.data.intensity_record import IntensityRecord
 from skoots.data.normalize import bright_tail, measure_intensity, measure_together
 from skoots.errors import VolumeError
 from skoots.volumes.array import ArrayVolume
@@ -176,3 +178,21 @@ def test_statistics_of_volumes_together_are_those_of_all_voxels(kind, dtypes):
         measured.scale, expected[1], rtol=1e-5
     )
     assert measured.compress == (kind == "asinh")
+
+
+@pytest.mark.parametrize("kind", ["zscore", "percentile", "asinh"])
+def test_a_training_of_one_value_has_no_statistics(kind):
+    def of(*arrays):
+        images = [ArrayVolume(f"{i}.tif", array) for i, array in enumerate(arrays)]
+        measured = [measure_intensity(image, kind, own=False) for image in images]
+        return IntensityRecord.of(
+            kind, [background_volume("", image, each, (1, 1, 1)) for image, each in zip(images, measured)]
+        )
+
+    constant = np.full((4, 5, 6), 7, np.uint8)
+    with pytest.raises(VolumeError, match=r"0\.tif.*: every voxel is 7, so there is nothing"):
+        of(constant)
+    with pytest.raises(VolumeError, match=r"0\.tif and 1\.tif: every voxel is 7, so there is nothing"):
+        of(constant, constant)
+    record = of(constant, np.random.default_rng(0).integers(0, 200, (8, 9, 9), np.uint8))
+    assert record.pooled.scale > 10 and record.volumes[0][1].scale == 0
