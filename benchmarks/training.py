@@ -149,7 +149,7 @@ def processes(asked: argparse.Namespace) -> None:
     print(f"\nprocesses: {epochs} epochs in turns, samples/s of the epochs after the first")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "clock.py").write_text(CLOCK)
-        for turn in range(4):
+        for turn in range(3):
             speeds = {count: _speed(Path(folder), count, turn, epochs) for count in (1, 2)}
             ratios.append(speeds[2] / speeds[1])
             print(f"  one process {speeds[1]:7.2f}   two processes {speeds[2]:7.2f}   ratio {ratios[-1]:.2f}")

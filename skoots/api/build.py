@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from skoots.config import Config, load_config
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
-from skoots.data.dataset import DATASETS, Reading, open_sources, reading_threads
+from skoots.data.dataset import (
+    DATASETS,
+    Header,
+    Reading,
+    Source,
+    as_network_sees,
+    open_sources,
+    reading_threads,
+)
 from skoots.data.intensity_record import IntensityRecord
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.sampling import Sampling
@@ -53,14 +62,39 @@ def reading_of(config: Config) -> Reading:
         ignore_label=data.ignore_label,
         algorithm=data.skeleton.algorithm,
         threads=reading_threads(),
+        own_intensity=data.normalize_by == "volume",
     )
 
 
 def open_volumes(config: Config, section: str) -> Volumes:
     """The volumes of ``data.train``, ``validation``, ``test`` or ``background``, each with its samples an
     epoch."""
-    sources = [DATASETS.build(node) for node in getattr(config.data, section)]
+    sources = _sources(config, section)
     return open_sources(sources, reading_of(config), section == "background") if sources else []
+
+
+def open_headers(config: Config, section: str) -> list[Header]:
+    """The volumes of a section of the data, as far as their files state them."""
+    reading = reading_of(config)
+    return [header for source in _sources(config, section) for header in source.headers(reading)]
+
+
+def _sources(config: Config, section: str) -> list[Source]:
+    return [
+        _build_source(node, f"data.{section}.{i}") for i, node in enumerate(getattr(config.data, section))
+    ]
+
+
+def _build_source(node: Mapping[str, Any], path: str) -> Source:
+    try:
+        return DATASETS.build(node)
+    except ValueError as error:
+        raise ConfigError([Fault(path, str(error).rstrip("."), "")]) from error
+
+
+def in_voxels_of(facts: DataFacts, volumes: Volumes) -> Volumes:
+    """Volumes as a network built for these facts sees them."""
+    return [(as_network_sees(volume, facts.voxel_size), count) for volume, count in volumes]
 
 
 def build_augmentations(config: Config) -> list[Augmentation]:
@@ -69,7 +103,8 @@ def build_augmentations(config: Config) -> list[Augmentation]:
     Raises:
         ConfigError: an augmentation cannot work where ``data.augment_on`` says.
     """
-    return _augmentations(config, config.data.augment, PRESETS)
+    presets = {name: partial(make, config.data.normalize) for name, make in PRESETS.items()}
+    return _augmentations(config, config.data.augment, presets)
 
 
 def build_background_augmentations(config: Config) -> list[Augmentation]:
@@ -78,7 +113,7 @@ def build_background_augmentations(config: Config) -> list[Augmentation]:
     Raises:
         ConfigError: an augmentation cannot work where ``data.augment_on`` says.
     """
-    presets = {"default": background_augmentations, "none": PRESETS["none"]}
+    presets = {"default": background_augmentations, "none": list}
     return _augmentations(config, config.data.background_augment, presets)
 
 

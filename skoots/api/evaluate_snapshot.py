@@ -12,6 +12,7 @@ from skoots.api.build import (
     Volumes,
     build_model,
     decoding_of,
+    in_voxels_of,
     load_model,
     needs_scale,
     open_volumes,
@@ -86,7 +87,7 @@ def evaluate_snapshot(
         loaded = _own(snapshot, device, plugins, weights)
         loaded = replace(loaded, config=_with_data(loaded.config, asked, data))
         volumes = _open(loaded.config, loaded.facts, loaded.snapshot)
-    volumes = normalised(loaded.config, loaded.intensity, volumes)
+    volumes = in_voxels_of(loaded.facts, normalised(loaded.config, loaded.intensity, volumes))
     path = loaded.snapshot
     own = config is None and data is None
     held_out = open_volumes(loaded.config, "test")

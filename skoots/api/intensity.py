@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 
 from skoots.api.build import LoadedModel, Volumes
@@ -29,6 +30,20 @@ def normalised(config: Config, record: IntensityRecord | None, volumes: Volumes)
     if not by_training(config):
         return volumes
     return [(replace(volume, intensity=_pooled(record)), count) for volume, count in volumes]
+
+
+def check_types(config: Config, images: Iterable[Volume]) -> None:
+    """Grey values that share statistics are of one type.
+
+    Raises:
+        ConfigError: they are of several, and those of the training are applied to all.
+    """
+    types = {image.dtype.name: image.path for image in images}
+    if by_training(config) and len(types) > 1:
+        named = " and ".join(f"{path} is {name}" for name, path in types.items())
+        problem = f'is "training", but voxels are of different types: {named}'
+        remedy = "Write normalize_by: volume, or save all volumes as one type"
+        raise ConfigError([Fault("data.normalize_by", problem, remedy)])
 
 
 def intensity_for(loaded: LoadedModel, image: Volume, measured: Intensity | None = None) -> Intensity:

@@ -192,9 +192,10 @@ def _decide_voxel_size(data: Measured, given: Sequence[float] | None) -> list[De
 
 
 def _decide_normalization(volumes: Sequence[LabelledVolume]) -> Decision:
-    tail = float(np.median([bright_tail(volume.image) for volume in volumes]))
-    if math.isinf(tail):
-        reason = "Half of a volume or more has its darkest value: no noise to compress bright objects by."
+    tails = [bright_tail(volume.image) for volume in volumes]
+    tail = float(np.median(tails))
+    if math.isinf(max(tails)):
+        reason = "A third of a volume or more has one grey value: no noise to compress bright objects by."
         return Decision("data.normalize", "zscore", reason)
     shown = f"The brightest voxels lie {tail:.1f} times as far from the median as the darkest"
     if tail < LONG_TAIL:

@@ -14,18 +14,21 @@ from skoots.api.build import (
     build_augmentations,
     build_background_augmentations,
     build_model,
+    in_voxels_of,
     needs_scale,
+    open_headers,
     open_volumes,
     sampling_of,
     with_scale,
 )
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
-from skoots.api.intensity import by_training, normalised
+from skoots.api.intensity import by_training, check_types, normalised
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
-from skoots.data.dataset import CropDataset, check_alike
+from skoots.data.dataset import CropDataset, Described, check_alike
 from skoots.data.intensity_record import IntensityRecord
 from skoots.errors import ConfigError, Fault
+from skoots.geometry import relative_spacing
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, seed_everything
 from skoots.training.distributed import Processes, with_sync_batchnorm
@@ -97,11 +100,18 @@ def prepare(
     training, validation = open_volumes(config, "train"), open_volumes(config, "validation")
     facts = DataFacts.of(training[0][0])
     background = open_volumes(config, "background")
-    for volume, _ in [*validation, *background]:
-        check_alike(training[0][0], volume)
+    others: list[Described] = [*(volume for volume, _ in [*validation, *background])]
+    others += open_headers(config, "test")
+    for other in others:
+        check_alike(training[0][0], other)
+    check_types(config, [each.image for each in (*(volume for volume, _ in training), *others)])
     intensity = IntensityRecord.of(config.data.normalize, [v for v, _ in training])
     training, validation, background = (
         normalised(config, intensity, volumes) for volumes in (training, validation, background)
+    )
+    spread = _spread_of_proportions(facts, [*training, *validation, *background])
+    training, validation, background = (
+        in_voxels_of(facts, volumes) for volumes in (training, validation, background)
     )
     volumes = [volume for volume, _ in training]
     without = f" and {len(background)} of background" if background else ""
@@ -109,6 +119,11 @@ def prepare(
         f"{len(volumes)} volumes{without} to train on, {len(validation)} to validate on; voxels of "
         f"{_short(facts.voxel_size)}; on {where}."
     ]
+    if spread > 0.001:
+        decided.append(
+            f"voxels differ in proportion by up to {spread:.1%}; all are taken for those of "
+            f"{_short(facts.voxel_size)}."
+        )
     if by_training(config):
         told = [", ".join(f"{n:.4g}" for n in v) for v in (intensity.pooled.shift, intensity.pooled.scale)]
         decided.append(f"intensities by those of the training: shift {told[0]}, scale {told[1]}.")
@@ -133,6 +148,13 @@ def prepare(
     return Prepared(
         config, facts, where, training, validation, model, crop, window, intensity, decided, background
     )
+
+
+def _spread_of_proportions(facts: DataFacts, volumes: Volumes) -> float:
+    """How far proportions of voxels are from those that the network is built for, relative."""
+    own = np.array(relative_spacing(facts.voxel_size))
+    others = np.array([relative_spacing(volume.voxel_size) for volume, _ in volumes])
+    return float(np.abs(others / own - 1).max())
 
 
 def training_crops(prepared: Prepared) -> CropDataset:

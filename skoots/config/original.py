@@ -208,8 +208,10 @@ class _Translator:
         augmentation = self.old.AUGMENTATION
         crop = [augmentation.CROP_WIDTH, augmentation.CROP_HEIGHT, augmentation.CROP_DEPTH]
         tree: dict[str, Any] = {}
+        resident = False
         for kind in ("train", "validation", "background"):
             sources = self.sources(kind.upper())
+            resident = resident or any("store" in source for source in sources)
             if sources:
                 counts = "" if kind == "validation" else f", TRAIN.{kind.upper()}_SAMPLE_PER_IMAGE"
                 tree[kind] = Line(sources, f"TRAIN.{kind.upper()}_DATA_DIR{counts}")
@@ -221,6 +223,8 @@ class _Translator:
         tree["voxel_size"] = self.voxel_size()
         tree["normalize"] = Line("zscore", "mean and deviation of each volume; there, of the training set")
         tree["augment"] = self.augment()
+        if resident:
+            tree["augment_on"] = Line("device", "where volumes stay, crops are made")
         return tree
 
     def sources(self, kind: str) -> list[dict[str, Any]]:
@@ -237,7 +241,11 @@ class _Translator:
                 node["samples_per_volume"] = count
         if folders:
             self.alike(f"TRAIN.{kind}_STORE_DATA_ON_GPU", on_gpu, f"TRAIN.{kind}_DATA_DIR", folders)
-        if self.gpus:
+        if kind == "VALIDATION":
+            if folders and any(on_gpu):
+                text = "volumes to validate on stay in main memory; only what crops are drawn from can move"
+                self.remarks.append(Note(f"TRAIN.{kind}_STORE_DATA_ON_GPU", text))
+        elif self.gpus:
             for node, wanted in zip(nodes, on_gpu):
                 node.update({"store": "gpu"} if wanted else {})
         elif folders and any(on_gpu):

@@ -84,6 +84,10 @@ class _Inspector(NodeInspector):
         if data.background_augment != "default" and not data.background:
             problem = "is given, but data.background names no images"
             self.fault("data.background_augment", problem, "Leave it out, or name some.")
+        self.stores(data)
+        if data.augment == "original" and data.normalize == "none":
+            problem = 'is "original", whose ranges need normalised grey values, and data.normalize is "none"'
+            self.fault("data.augment", problem, "Write normalize: zscore, or list the parts.")
         return data.model_copy(update=update)
 
     def model(self, model: ModelSection) -> ModelSection:
@@ -183,6 +187,15 @@ class _Inspector(NodeInspector):
             self.settings(Sampling, {"objects": data.object_rate, **data.sampling}, "data.sampling")
         else:
             self.settings(Sampling, data.sampling, "data.sampling")
+
+    def stores(self, data: DataSection) -> None:
+        """Only what is drawn from stays on the device."""
+        for name in ("validation", "test"):
+            for i, node in enumerate(getattr(data, name)):
+                given, where = arguments_of(node, f"data.{name}.{i}")
+                if given.get("store") == "gpu":
+                    problem = "is gpu, but only volumes that crops are drawn from stay on the device"
+                    self.fault(where["store"], problem, "Write store: memory, or disk.")
 
     def settings(self, kind: type, arguments: Mapping[str, Any], path: str) -> None:
         """Arguments of a class that has no variants."""

@@ -6,9 +6,9 @@ import logging
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -19,14 +19,14 @@ from skoots.data.crops import covering_crops, random_crop
 from skoots.data.label_index import index_labels
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.mixture import Mixture
-from skoots.data.normalize import NormalizationKind, measure_intensity
+from skoots.data.normalize import Intensity, NormalizationKind, measure_intensity
 from skoots.data.pairs import Pair, find_images, find_pairs
 from skoots.data.raw_batch import RawBatch, RawSample, Unmade
 from skoots.data.resident import ResidentSample, keep_resident
 from skoots.data.sampling import Places, Sampling
 from skoots.data.skeleton_cache import load_or_trace
 from skoots.data.survey import Survey, survey_labels
-from skoots.errors import ConfigError, Fault, VolumeError
+from skoots.errors import ConfigError, Fault, SkootsError, VolumeError
 from skoots.geometry import Box, relative_spacing
 from skoots.ranges import Count, Length, NotNegative
 from skoots.registry import Registry
@@ -53,6 +53,7 @@ class Reading:
         ignore_label: label that means "not known".
         algorithm: of skeletonisation.
         threads: for skeletonisation.
+        own_intensity: whether each volume is normalised by its own statistics, so that it must have some.
     """
 
     voxel_size: Sequence[float] | None = None
@@ -60,6 +61,36 @@ class Reading:
     ignore_label: int | None = None
     algorithm: Algorithm = "thinning"
     threads: int = 1
+    own_intensity: bool = True
+
+    def measure(self, image: Volume) -> Intensity:
+        """The normalisation of an image."""
+        return measure_intensity(image, self.normalize, self.own_intensity)
+
+
+class Described(Protocol):
+    """What is known of a volume before it is read."""
+
+    @property
+    def image(self) -> Volume:
+        """The image."""
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """D edge lengths of a voxel."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """A labelled volume as its files state it.
+
+    Args:
+        image: opened, and not read.
+        voxel_size: D edge lengths of a voxel.
+    """
+
+    image: Volume
+    voxel_size: tuple[float, ...]
 
 
 class Source(ABC):
@@ -74,6 +105,10 @@ class Source(ABC):
     @abstractmethod
     def open(self, reading: Reading) -> list[LabelledVolume]:
         """All volumes of the source."""
+
+    def headers(self, reading: Reading) -> list[Header]:
+        """What ``open`` would give, to be compared with other volumes; cheaper where a source knows how."""
+        return [Header(volume.image, volume.voxel_size) for volume in self.open(reading)]
 
     def open_background(self, reading: Reading) -> list[LabelledVolume]:
         """All volumes of the source as images that show no objects.
@@ -117,12 +152,23 @@ class Folder(Source):
             names,
             store,
         )
-        self.box = None if box is None else Box(tuple(box[0]), tuple(box[1]))
+        if names is not None and not names:
+            raise ValueError("names is empty. Leave it out to take all volumes")
+        self.box = None if box is None else _box(box)
         self.chunks = SegmentCache(cache_mb * 2**20)
 
     def open(self, reading: Reading) -> list[LabelledVolume]:
         pairs = {pair.name: pair for pair in find_pairs(self.path)}
         return [self._open_pair(pairs[name], reading) for name in self._chosen(pairs)]
+
+    def headers(self, reading: Reading) -> list[Header]:
+        pairs = {pair.name: pair for pair in find_pairs(self.path)}
+        return [self._header(pairs[name], reading) for name in self._chosen(pairs)]
+
+    def _header(self, pair: Pair, reading: Reading) -> Header:
+        image, labels = open_pair(pair, reading.voxel_size)
+        voxel_size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
+        return Header(self._part(image), voxel_size)
 
     def open_background(self, reading: Reading) -> list[LabelledVolume]:
         images = find_images(self.path)
@@ -142,11 +188,18 @@ class Folder(Source):
     def _open_image(self, name: str, path: Path, reading: Reading) -> LabelledVolume:
         image = self._stored(open_volume(path, voxel_size=reading.voxel_size))
         voxel_size = image.voxel_size or (1.0,) * image.spatial_dims
-        return background_volume(name, image, measure_intensity(image, reading.normalize), voxel_size)
+        volume = background_volume(name, image, reading.measure(image), voxel_size)
+        return replace(volume, resident=self._resident())
+
+    def _resident(self) -> str:
+        return uuid.uuid4().hex if self.store == "gpu" else ""
+
+    def _part(self, volume: Volume) -> Volume:
+        return volume if self.box is None else PartVolume(volume, self.box)
 
     def _stored(self, volume: Volume) -> Volume:
         """The volume, or the box of it, where ``store`` says."""
-        part = volume if self.box is None else PartVolume(volume, self.box)
+        part = self._part(volume)
         return part.cached_in(self.chunks) if self.store == "disk" else ArrayVolume.of(part)
 
     def _open_pair(self, pair: Pair, reading: Reading) -> LabelledVolume:
@@ -154,11 +207,30 @@ class Folder(Source):
         voxel_size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
         image, labels = self._stored(image), self._stored(labels)
         skeletons, _ = volume_skeletons(pair, labels, voxel_size, reading, self.box)
-        intensity = measure_intensity(image, reading.normalize)
-        resident = uuid.uuid4().hex if self.store == "gpu" else ""
+        intensity, resident = reading.measure(image), self._resident()
         return LabelledVolume(
             pair.name, image, labels, skeletons, intensity, voxel_size, reading.ignore_label, resident
         )
+
+
+def _box(corners: Sequence[Sequence[int]]) -> Box:
+    """A box as a config gives it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    lengths = [len(corner) for corner in corners]
+    if lengths not in ([2, 2], [3, 3]):
+        raise ValueError(
+            f"box is {corners}, must be a start and a stop voxel of two or three numbers each. "
+            "Write for instance [[0, 0, 0], [20, 256, 256]]"
+        )
+    start, stop = corners
+    if not all(0 <= a < b for a, b in zip(start, stop)):
+        raise ValueError(
+            f"box is {corners}, whose stop must lie behind its start along every axis. Count from 0"
+        )
+    return Box(tuple(start), tuple(stop))
 
 
 @DATASETS.register
@@ -191,6 +263,11 @@ class Synthetic(Source):
     def open(self, reading: Reading) -> list[LabelledVolume]:
         return [self._make(self.seed + i, reading) for i in range(self.count)]
 
+    def headers(self, reading: Reading) -> list[Header]:
+        size = tuple(reading.voxel_size or (1.0,) * len(self.shape))
+        image = ArrayVolume(f"synthetic {self.objects}", np.broadcast_to(np.float32(0), self.shape), size)
+        return [Header(image, size)] * self.count
+
     def open_background(self, reading: Reading) -> list[LabelledVolume]:
         return [self._make_background(self.seed + i, reading) for i in range(self.count)]
 
@@ -198,7 +275,7 @@ class Synthetic(Source):
         image, _ = make_volume(self.shape, seed, count=0, noise=self.noise)
         size = tuple(reading.voxel_size or (1.0,) * len(self.shape))
         volume = ArrayVolume(f"synthetic background {seed}", image, size)
-        return background_volume(volume.path, volume, measure_intensity(volume, reading.normalize), size)
+        return background_volume(volume.path, volume, reading.measure(volume), size)
 
     def _make(self, seed: int, reading: Reading) -> LabelledVolume:
         image, labels = make_volume(self.shape, seed, self.objects, radius=self.radius, noise=self.noise)
@@ -211,7 +288,7 @@ class Synthetic(Source):
             volume,
             ArrayVolume(name, labels, size),
             skeletons,
-            measure_intensity(volume, reading.normalize),
+            reading.measure(volume),
             size,
         )
 
@@ -294,7 +371,7 @@ def open_sources(
     return opened
 
 
-def check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
+def check_alike(first: Described, other: Described) -> None:
     """One network sees all volumes, so they must agree in what it is built for.
 
     Raises:
@@ -309,13 +386,25 @@ def check_alike(first: LabelledVolume, other: LabelledVolume) -> None:
         raise VolumeError(
             f"{b.path} has {b.channels or 1} channels and {a.path} {a.channels or 1}; they must be equal."
         )
-    ratios = [p / q for p, q in zip(relative_spacing(first.voxel_size), relative_spacing(other.voxel_size))]
-    if any(not 0.8 < ratio < 1.25 for ratio in ratios):
+    if not _proportions_alike(first.voxel_size, other.voxel_size):
         raise VolumeError(
             f"{b.path} has voxels of {other.voxel_size} and {a.path} of {first.voxel_size}: other "
             f"proportions, which one "
             "network cannot serve. Resample one, or state data.voxel_size if a file is wrong."
         )
+
+
+def _proportions_alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    ratios = [p / q for p, q in zip(relative_spacing(one), relative_spacing(other))]
+    return all(0.8 < ratio < 1.25 for ratio in ratios)
+
+
+def as_network_sees(volume: LabelledVolume, voxel_size: Sequence[float]) -> LabelledVolume:
+    """A volume with the voxels that a network is built for, if its own are nearly of these proportions; so
+    that its targets do not depend on what else is in a batch."""
+    if not _proportions_alike(voxel_size, volume.voxel_size):
+        return volume
+    return replace(volume, voxel_size=tuple(voxel_size))
 
 
 class CropDataset(Dataset["Sample | Unmade"]):
@@ -358,7 +447,9 @@ class CropDataset(Dataset["Sample | Unmade"]):
         self.places = [Places(v.skeletons, s.boundaries) for v, s in zip(self.volumes, surveys)]
         self.within = [None if s.labelled.is_empty else s.labelled for s in surveys]
         for volume in self.volumes[:1]:
-            self.augment.rehearse(Frame(self.crop, volume.voxel_size))
+            self._rehearse(self.augment, volume, "data.augment")
+        for volume in self.volumes[self.labelled :][:1]:
+            self._rehearse(self.augment_background, volume, "data.background_augment")
         for volume in self.volumes:
             if volume.resident:
                 self._keep(volume)
@@ -369,6 +460,12 @@ class CropDataset(Dataset["Sample | Unmade"]):
                     crop,
                     volume.shape,
                 )
+
+    def _rehearse(self, augment: Sequential, volume: LabelledVolume, path: str) -> None:
+        try:
+            augment.rehearse(Frame(self.crop, volume.voxel_size))
+        except SkootsError as error:
+            raise ConfigError([Fault(path, str(error).rstrip("."), "")]) from error
 
     def _survey(self, volume: LabelledVolume) -> Survey:
         """The pass through the labels, for volumes of which there is more to know than skeletons."""

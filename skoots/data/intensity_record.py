@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from skoots.data.labelled_volume import LabelledVolume
-from skoots.data.normalize import Intensity
+from skoots.data.normalize import PERCENTS, Intensity, NormalizationKind, measure_together
+from skoots.errors import VolumeError
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,14 @@ class IntensityRecord:
     dtypes: tuple[str, ...]
 
     @classmethod
-    def of(cls, kind: str, volumes: Sequence[LabelledVolume]) -> IntensityRecord:
-        """The statistics of volumes, as they were measured when these were opened."""
-        measured = [volume.intensity for volume in volumes]
-        pooled = pool(measured, [int(np.prod(volume.shape)) for volume in volumes])
+    def of(cls, kind: NormalizationKind, volumes: Sequence[LabelledVolume]) -> IntensityRecord:
+        """The statistics of volumes, as they were measured when these were opened; percentiles of all
+        together are measured here.
+
+        Raises:
+            VolumeError: all together have no spread.
+        """
+        pooled = _together(kind, volumes)
         dtypes = sorted({volume.image.dtype.name for volume in volumes})
         return cls(kind, pooled, tuple((v.name, v.intensity) for v in volumes), tuple(dtypes))
 
@@ -47,6 +52,17 @@ class IntensityRecord:
         """From a snapshot."""
         volumes = tuple((values["name"], _from_plain(values)) for values in stored["volumes"])
         return cls(stored["kind"], _from_plain(stored["pooled"]), volumes, tuple(stored["dtypes"]))
+
+
+def _together(kind: NormalizationKind, volumes: Sequence[LabelledVolume]) -> Intensity:
+    alone = len(volumes) == 1 and volumes[0].intensity.scale.all()
+    if kind in PERCENTS and not alone:
+        return measure_together([volume.image for volume in volumes], kind)
+    pooled = pool([volume.intensity for volume in volumes], [int(np.prod(v.shape)) for v in volumes])
+    if not (pooled.scale > 0).any():
+        paths = " and ".join(volume.image.path for volume in volumes)
+        raise VolumeError(f"{paths}: every voxel is {pooled.shift[0]:g}, so there is nothing to learn from.")
+    return replace(pooled, scale=np.where(pooled.scale > 0, pooled.scale, np.float32(1)))
 
 
 def pool(intensities: Sequence[Intensity], voxels: Sequence[int]) -> Intensity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,7 @@ from skoots.volumes import Volume
 NormalizationKind = Literal["zscore", "percentile", "asinh", "dtype", "none"]
 SAMPLE_VOXELS = 4_000_000
 PERCENTS = {"percentile": (1, 99.8), "asinh": (16, 50)}
+NEED_A_SPREAD = ("zscore", *PERCENTS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Intensity:
         return np.arcsinh(scaled) if self.compress else scaled
 
 
-def measure_intensity(volume: Volume, kind: NormalizationKind) -> Intensity:
+def measure_intensity(volume: Volume, kind: NormalizationKind, own: bool = True) -> Intensity:
     """Shift and scale of a volume, read block by block.
 
     Args:
@@ -49,58 +51,79 @@ def measure_intensity(volume: Volume, kind: NormalizationKind) -> Intensity:
             astronomical images, Lupton et al. 1999), ``dtype`` (the range of the integer type becomes 0 to 1)
             or ``none``. Percentiles of integers are exact; those of floats are taken from at most four
             million voxels, evenly spaced.
+        own: whether the volume is to be normalised by what is measured, so that it must have a spread;
+            otherwise a scale may be 0.
 
     Raises:
-        VolumeError: NaN or infinite voxels, or the same value everywhere.
+        VolumeError: NaN or infinite voxels, or no spread to normalise by.
     """
-    channels = volume.channels or 1
+    return measure_together([volume], kind, own)
+
+
+def measure_together(volumes: Sequence[Volume], kind: NormalizationKind, own: bool = True) -> Intensity:
+    """As ``measure_intensity``, of all voxels of several volumes with the same channels."""
+    channels = volumes[0].channels or 1
     percents = PERCENTS.get(kind, ())
-    sampled = bool(percents) and volume.dtype.kind == "f"
-    (mean, deviation, low, high), samples = _scan(volume, channels, keep=sampled)
-    if (high == low).all():
-        raise VolumeError(
-            f"{volume.path}: every voxel is {low[0]:g}, so there is nothing to see; "
-            "is it the right file, fully written?"
-        )
-    if kind == "zscore":
-        return _intensity(mean, deviation)
+    sampled = bool(percents) and any(volume.dtype.kind == "f" for volume in volumes)
+    (mean, deviation, low, high), samples = _scan(volumes, channels, keep=sampled)
     if percents:
         bounds = (
-            np.percentile(samples, percents, axis=1) if sampled else integer_percentiles(volume, percents)
+            np.percentile(samples, percents, axis=1) if sampled else integer_percentiles(volumes, percents)
         )
-        if kind == "percentile":
-            return _intensity(bounds[0], bounds[1] - bounds[0])
-        return _intensity(bounds[1], bounds[1] - bounds[0], compress=True)
-    if kind == "dtype" and volume.dtype.kind in "iu":
-        limits = np.iinfo(volume.dtype)
-        return _intensity(np.full(channels, limits.min), np.full(channels, float(limits.max) - limits.min))
-    return _intensity(np.zeros(channels), np.ones(channels))
+        shift, scale = bounds[1 if kind == "asinh" else 0], bounds[1] - bounds[0]
+    elif kind == "zscore":
+        shift, scale = mean, deviation
+    elif kind == "dtype" and volumes[0].dtype.kind in "iu":
+        limits = np.iinfo(volumes[0].dtype)
+        shift, scale = np.full(channels, limits.min), np.full(channels, float(limits.max) - limits.min)
+    else:
+        shift, scale = np.zeros(channels), np.ones(channels)
+    if kind in NEED_A_SPREAD:
+        scale = np.where(high > low, scale, 0)
+        scale = _spread(volumes, kind, scale, low, high) if own else scale
+    return Intensity(shift.astype(np.float32), scale.astype(np.float32), compress=kind == "asinh")
+
+
+def _spread(
+    volumes: Sequence[Volume], kind: str, scale: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Scales to divide by: 1 for a channel of one value, if others have more to show."""
+    paths = " and ".join(volume.path for volume in volumes)
+    if (high == low).all():
+        raise VolumeError(
+            f"{paths}: every voxel is {low[0]:g}, so there is nothing to see; "
+            "is it the right file, fully written?"
+        )
+    if kind in PERCENTS and ((scale <= 0) & (high > low)).any():
+        first, second = PERCENTS[kind]
+        raise VolumeError(
+            f"{paths}: normalize: {kind} divides by the distance of the percentiles {first:g} and "
+            f"{second:g}, which are one value here. Write normalize: zscore."
+        )
+    return np.where(scale > 0, scale, 1)
 
 
 def bright_tail(volume: Volume) -> float:
     """How much farther the brightest voxels lie from the median than the darkest.
 
     (99.8th percentile - median) by (median - 0.2nd percentile), the largest of all channels: near 1 where
-    grey values are symmetric, infinite where at least half of the volume is its darkest value.
+    grey values are symmetric, infinite where the 16th percentile is the median, so that ``asinh`` would have
+    nothing to divide by.
     """
-    _, samples = _scan(volume, volume.channels or 1, keep=True)
-    low, middle, high = np.percentile(samples, [0.2, 50, 99.8], axis=1)
+    _, samples = _scan([volume], volume.channels or 1, keep=True)
+    low, below, middle, high = np.percentile(samples, [0.2, *PERCENTS["asinh"], 99.8], axis=1)
     return float(
-        np.where(middle > low, (high - middle) / np.where(middle > low, middle - low, 1), np.inf).max()
+        np.where(middle > below, (high - middle) / np.where(middle > low, middle - low, 1), np.inf).max()
     )
 
 
-def _intensity(shift: np.ndarray, scale: np.ndarray, compress: bool = False) -> Intensity:
-    return Intensity(shift.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32), compress)
-
-
-def _scan(volume: Volume, channels: int, keep: bool) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+def _scan(volumes: Sequence[Volume], channels: int, keep: bool) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Mean, standard deviation, minimum and maximum per channel, and evenly spaced samples if asked for."""
-    every = max(1, -(-Box.of_shape(volume.shape).size // SAMPLE_VOXELS))
+    every = max(1, -(-sum(Box.of_shape(v.shape).size for v in volumes) // SAMPLE_VOXELS))
     count, mean, spread = 0, np.zeros(channels), np.zeros(channels)
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
     samples = []
-    for block in channel_blocks(volume):
+    for volume, block in ((v, block) for v in volumes for block in channel_blocks(v)):
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             where = "NaN" if np.isnan(block).any() else "infinite"
             raise VolumeError(

@@ -21,10 +21,15 @@ class PartVolume(Volume):
         box: of it.
 
     Raises:
-        VolumeError: the box reaches outside the volume, or is empty.
+        VolumeError: the box has other axes than the volume, reaches outside it, or is empty.
     """
 
     def __init__(self, volume: Volume, box: Box) -> None:
+        if box.ndim != volume.spatial_dims:
+            raise VolumeError(
+                f"{volume.path}: box {box.start} to {box.stop} has {box.ndim} axes and the volume "
+                f"{volume.spatial_dims}."
+            )
         if box.is_empty or not Box.of_shape(volume.shape).contains(box):
             raise VolumeError(
                 f"{volume.path}: box {box.start} to {box.stop} reaches outside the volume of shape "

@@ -19,7 +19,7 @@ from skoots.config import load_config
 from skoots.data import dataset as dataset_module
 from skoots.data.intensity_record import pool
 from skoots.data.normalize import Intensity, measure_intensity
-from skoots.errors import ConfigError
+from skoots.errors import ConfigError, VolumeError
 from skoots.snapshots import read_snapshot
 from skoots.volumes import open_volume, write_volume
 from skoots.volumes.array import ArrayVolume
@@ -163,9 +163,9 @@ def test_each_source_is_measured_once(
 ) -> None:
     measured: list[str] = []
 
-    def spy(volume: Any, kind: Any) -> Intensity:
+    def spy(volume: Any, *how: Any) -> Intensity:
         measured.append(Path(volume.path).name)
-        return measure_intensity(volume, kind)
+        return measure_intensity(volume, *how)
 
     monkeypatch.setattr(dataset_module, "measure_intensity", spy)
     monkeypatch.setattr("skoots.api.intensity.measure_intensity", spy)
@@ -174,3 +174,51 @@ def test_each_source_is_measured_once(
     train(config, runs=tmp_path / "runs", progress=False)
     assert sorted(measured) == ["a.tif", "b.tif", "held.tif"]
     assert len(open_volumes(load_config(config), "validation")) == 1
+
+
+@pytest.mark.parametrize("kind, low, high", [("percentile", 1, 99.8), ("asinh", 50, 16)])
+def test_percentiles_of_a_training_are_those_of_all_voxels_together(
+    make_config: Make, folder: Path, kind: str, low: float, high: float
+) -> None:
+    prepared = prepare(load_config(config_for(make_config, folder, normalize=kind, normalize_by="training")))
+    voxels = np.concatenate([open_volume(folder / f"{name}.tif").read_all().ravel() for name in ("a", "b")])
+    shift, other = np.percentile(voxels, [low, high])
+    for volume, _ in (*prepared.train, *prepared.validation):
+        assert volume.intensity.shift == pytest.approx([shift], rel=1e-5)
+        assert volume.intensity.scale == pytest.approx([abs(other - shift)], rel=1e-5)
+
+
+@pytest.mark.parametrize("section", ["train", "validation", "background", "test"])
+def test_statistics_of_one_type_are_not_applied_to_another(
+    make_config: Make, folder: Path, tmp_path: Path, section: str
+) -> None:
+    write = np.random.default_rng(0).integers(0, 99, (12, 24, 24)).astype(np.float32)
+    write_volume(tmp_path / "other" / "o.tif", write, (2.0, 1.0, 1.0)) if (tmp_path / "other").is_dir() else (
+        (tmp_path / "other").mkdir(),
+        write_volume(tmp_path / "other" / "o.tif", write, (2.0, 1.0, 1.0)),
+    )
+    if section != "background":
+        labels = np.zeros((12, 24, 24), np.uint16)
+        labels[4:8, 4:8, 4:20] = 1
+        write_volume(tmp_path / "other" / "o.labels.tif", labels, (2.0, 1.0, 1.0))
+    config = config_for(make_config, folder)
+    config["data"][section] = [*config["data"].get(section, []), {"path": str(tmp_path / "other")}]
+    prepare(load_config(config))
+    config["data"]["normalize_by"] = "training"
+    said = r"data\.normalize_by: is \"training\".*different types: .*\.tif is uint16 and .*o\.tif is float32"
+    with pytest.raises(ConfigError, match=said):
+        prepare(load_config(config))
+
+
+def test_by_those_of_the_training_a_volume_may_be_of_one_value(
+    make_config: Make, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    write_volume(tmp_path / "empty" / "e.tif", np.full((12, 24, 24), 7, np.uint16), (2.0, 1.0, 1.0))
+    config = config_for(make_config, folder, background=[str(tmp_path / "empty")])
+    with pytest.raises(VolumeError, match=r"e\.tif: every voxel is 7"):
+        prepare(load_config(config))
+    config["data"]["normalize_by"] = "training"
+    prepared = prepare(load_config(config))
+    (volume, _), pooled = prepared.background[0], prepared.intensity.pooled
+    assert volume.intensity is pooled and pooled.scale > 1

@@ -372,6 +372,29 @@ def test_sources_and_augmentations() -> None:
     ]
 
 
+def test_only_what_is_drawn_from_stays_on_the_device() -> None:
+    on_device = {"path": "a", "store": "gpu"}
+    kept = {"train": [on_device], "background": [on_device], "augment_on": "device"}
+    load_config({"data": kept})
+    nodes = [{"path": "a"}, {"type": "Folder", "params": on_device}]
+    assert said({"data": {**kept, "validation": nodes, "test": [on_device]}}) == [
+        f"data.{where}: is gpu, but only volumes that crops are drawn from stay on the device. "
+        "Write store: memory, or disk."
+        for where in ("validation.1.params.store", "test.0.store")
+    ]
+
+
+def test_the_original_disturbs_normalised_grey_values() -> None:
+    assert said({"data": {"augment": "original", "normalize": "none"}}) == [
+        'data.augment: is "original", whose ranges need normalised grey values, and data.normalize is '
+        '"none". Write normalize: zscore, or list the parts.'
+    ]
+    load_config({"data": {"augment": "original", "normalize": "percentile"}})
+    assert said({"data": {"augment": [{"type": "Gamma", "gamma": [1.4, 0.7]}]}}) == [
+        "data.augment.0: gamma is [1.4, 0.7], must be a smallest and a largest number. Exchange them"
+    ]
+
+
 def test_sequences_of_augmentations() -> None:
     inner = {"type": "Sequential", "transforms": ["Noise", {"type": "Elastic", "grid": 12, "magnitude": 0.2}]}
     assert said({"data": {"augment": [{"type": "Sequential", "transforms": ["Flip", inner]}]}}) == [

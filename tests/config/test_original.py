@@ -261,10 +261,13 @@ def test_what_needs_gpus_is_on_where_they_are() -> None:
 def test_one_switch_holds_for_all_folders() -> None:
     old = {"TRAIN": {**FOLDERS, "TRAIN_DATA_DIR": ["a", "b"], "TRAIN_SAMPLE_PER_IMAGE": [1, 1]}}
     old["TRAIN"]["STORE_DATA_ON_GPU"] = True
-    data = translate(read_settings(old), gpus=1).config["data"]
-    assert {source["store"] for kind in ("train", "validation", "background") for source in data[kind]} == {
-        "gpu"
-    }
+    made = translate(read_settings(old), gpus=1)
+    data = made.config["data"]
+    assert {source["store"] for kind in ("train", "background") for source in data[kind]} == {"gpu"}
+    assert data["augment_on"] == "device"
+    assert not any("store" in source for source in data["validation"])
+    assert "TRAIN.VALIDATION_STORE_DATA_ON_GPU" in [note.setting for note in made.remarks]
+    load_config(made.config)
 
 
 # How yacs writes --------------------------------------------------------------------------------------------

@@ -68,16 +68,18 @@ def balls(shape, voxel_size, rng, count=12, radius=3.0):
     return Window(image, labels, np.ones(shape, bool), skeletons, voxel_size)
 
 
-def error_of_points(window, radius=3.0):
+def error_of_points(window, radius=3.0, by_section=False):
     """Largest distance, voxels per axis, of a skeleton point from the middle of its warped ball (where voxels
     are long, and a ball is a section or two, from its nearest voxel); of balls that lie wholly inside the
-    window, and how many these are."""
+    window, and how many these are. Where sections slip, a point is where its own section of the ball is."""
     shape, worst, seen = np.array(window.labels.shape), 0.0, 0
     size = np.array(relative_spacing(window.voxel_size))
     reach = 2 * radius / size + 1
     for object_id, points in window.skeletons.as_dict().items():
         if (points[0] > reach).all() and (points[0] < shape - 1 - reach).all():
             voxels = np.argwhere(window.labels == object_id)
+            if by_section:
+                voxels = voxels[voxels[:, 0] == round(float(points[0][0]))]
             middle = np.abs(voxels.mean(0) - points[0]).max()
             nearest = np.abs(voxels - points[0]).max(1).min()
             worst, seen = max(worst, middle if size.max() < 1.5 else nearest), seen + 1

@@ -193,3 +193,20 @@ def test_borders_of_touching_objects_are_smoothed_if_asked():
     assert np.allclose(border_target(labels, 0.2).numpy(), expected)
     labels[:, 4] = 0  # apart: no border is touching
     assert np.array_equal(border_target(labels, 0.2).numpy(), labels > 0)
+
+
+def test_background_stays_on_the_device_too(folder):
+    train = open_sources([Synthetic(**SYNTHETIC, samples_per_volume=1)], Reading())
+    background = open_sources([Folder(str(folder), store="gpu", samples_per_volume=2)], Reading(), True)
+    assert all(volume.resident for volume, _ in background)
+    dataset = CropDataset(train, (4, 16, 16), (), 0, None, background, on_device=True)
+    assert [type(dataset[1, i]).__name__ for i in range(3)] == [
+        "RawSample",
+        "ResidentSample",
+        "ResidentSample",
+    ]
+    crop = dataset.sample((1, 1))
+    here = open_sources([Folder(str(folder), samples_per_volume=2)], Reading(), True)
+    assert np.allclose(crop.image, CropDataset(train, (4, 16, 16), (), 0, None, here)[1, 1].image, atol=1e-5)
+    with pytest.raises(VolumeError, match=r"store: gpu.*augment_on: device"):
+        CropDataset(train, (4, 16, 16), (), 0, None, background)

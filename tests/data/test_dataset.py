@@ -403,3 +403,44 @@ class TestSources:
 
     def test_names(self):
         assert {"Folder", "Synthetic"} <= set(DATASETS.names())
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ({"names": []}, "names is empty. Leave it out to take all volumes"),
+        ({"box": [[0, 0, 0]]}, "must be a start and a stop voxel of two or three numbers each"),
+        ({"box": [[0, 0, 0], [10, 10]]}, "must be a start and a stop voxel of two or three numbers each"),
+        ({"box": [[0], [10]]}, "must be a start and a stop voxel of two or three numbers each"),
+        ({"box": [[0, 5, 0], [4, 5, 9]]}, "stop must lie behind its start along every axis"),
+        ({"box": [[-1, 0, 0], [4, 5, 9]]}, "Count from 0"),
+    ],
+)
+def test_names_and_boxes_that_are_none(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        Folder("x", **arguments)
+
+
+def test_a_box_of_other_axes_than_the_volume(tmp_path):
+    image, labels = make_volume((8, 20, 20), 1, radius=(2, 3))
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    tifffile.imwrite(tmp_path / "a.labels.tif", labels.astype(np.uint16))
+    with pytest.raises(VolumeError, match=r"a.tif: box .* has 2 axes and the volume 3"):
+        Folder(str(tmp_path), box=[[0, 0], [8, 8]]).open(Reading())
+
+
+@pytest.mark.parametrize("source", [Synthetic([8, 20, 20], volumes=2, radius=(2.0, 3.0)), "folder"])
+def test_headers_are_those_of_the_opened_volumes(source, tmp_path):
+    if source == "folder":
+        image, labels = make_volume((8, 20, 20), 1, radius=(2, 3))
+        tifffile.imwrite(tmp_path / "a.tif", np.stack([image, image]), metadata={"axes": "CZYX"})
+        tifffile.imwrite(tmp_path / "a.labels.tif", labels.astype(np.uint16))
+        source = Folder(str(tmp_path), box=[[0, 0, 0], [8, 16, 20]])
+    headers = source.headers(Reading(voxel_size=(3, 1, 1)))
+    assert not list(tmp_path.glob("*.trch"))  # nothing is traced for them
+    volumes = source.open(Reading(voxel_size=(3, 1, 1)))
+    assert len(headers) == len(volumes)
+    for header, volume in zip(headers, volumes):
+        assert tuple(header.voxel_size) == tuple(volume.voxel_size)
+        for name in ("shape", "channels", "dtype"):
+            assert getattr(header.image, name) == getattr(volume.image, name)

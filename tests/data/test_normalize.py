@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from skoots.data import normalize
-from skoots.data.normalize import bright_tail, measure_intensity
+from skoots.data.background import background_volume
+from skoots.data.intensity_record import IntensityRecord
+from skoots.data.normalize import bright_tail, measure_intensity, measure_together
 from skoots.errors import VolumeError
 from skoots.volumes.array import ArrayVolume
 
@@ -87,7 +89,7 @@ def test_one_constant_channel_of_several_is_no_fault(kind):
     assert np.isfinite(intensity.apply(array)).all() and not intensity.apply(array)[1].any()
 
 
-@pytest.mark.parametrize("kind", ["zscore", "percentile", "asinh", "dtype", "none"])
+@pytest.mark.parametrize("kind", ["zscore", "percentile", "asinh"])
 @pytest.mark.parametrize("value", [0, 128])
 def test_an_image_of_one_value(kind, value):
     constant = ArrayVolume("image.tif", np.full((4, 5, 6), value, np.uint8))
@@ -128,3 +130,69 @@ def test_bright_tail_is_a_ratio_of_percentiles():
     assert bright_tail(ArrayVolume("both", even, channels_first=True)) > 20
     even[0][even[0] < 0.1] = 0
     assert bright_tail(ArrayVolume("dark", even[0])) == np.inf
+
+
+def test_one_value_is_no_fault_where_nothing_is_divided_by_its_spread():
+    constant = ArrayVolume("image.tif", np.full((4, 5, 6), 51, np.uint8))
+    for kind, expected in (("dtype", 0.2), ("none", 51)):
+        assert np.allclose(measure_intensity(constant, kind).apply(constant.read_all()[None]), expected)
+    for kind in ("zscore", "percentile", "asinh"):
+        intensity = measure_intensity(constant, kind, own=False)
+        assert intensity.scale == 0 and intensity.shift == 51
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    "kind, share, named", [("percentile", 0.0005, "1 and 99.8"), ("asinh", 0.4, "16 and 50")]
+)
+def test_percentiles_of_one_value_are_refused(dtype, kind, share, named):
+    array = np.full((10, 20, 30), 9, dtype)
+    array.flat[: int(array.size * share)] = 200
+    image = ArrayVolume("sparse.tif", array)
+    said = f"sparse.tif: normalize: {kind} .* percentiles {named}, which are one value.*normalize: zscore"
+    with pytest.raises(VolumeError, match=said):
+        measure_intensity(image, kind)
+    assert measure_intensity(image, "zscore").scale > 0
+    if kind == "asinh":  # so that a plan does not choose it
+        assert bright_tail(image) == np.inf
+
+
+@pytest.mark.parametrize("kind", ["zscore", "percentile", "asinh"])
+@pytest.mark.parametrize("dtypes", [(np.uint8, np.uint8), (np.int16, np.uint8), (np.float32, np.float32)])
+def test_statistics_of_volumes_together_are_those_of_all_voxels(kind, dtypes):
+    rng = np.random.default_rng(0)
+    arrays = [
+        np.clip(rng.gamma(2.0, 5.0 + 15 * i, (2, 8, 30, 20 + 30 * i)), 0, 250).astype(dtype)
+        for i, dtype in enumerate(dtypes)
+    ]
+    volumes = [ArrayVolume(f"{i}", array, channels_first=True) for i, array in enumerate(arrays)]
+    together = np.concatenate([array.reshape(2, -1).astype(float) for array in arrays], axis=1)
+    first, middle, last = np.percentile(together, [1, 50, 99.8], axis=1)
+    expected = {
+        "zscore": (together.mean(1), together.std(1)),
+        "percentile": (first, last - first),
+        "asinh": (middle, middle - np.percentile(together, 16, axis=1)),
+    }[kind]
+    measured = measure_together(volumes, kind)
+    assert np.allclose(measured.shift, expected[0], rtol=1e-5) and np.allclose(
+        measured.scale, expected[1], rtol=1e-5
+    )
+    assert measured.compress == (kind == "asinh")
+
+
+@pytest.mark.parametrize("kind", ["zscore", "percentile", "asinh"])
+def test_a_training_of_one_value_has_no_statistics(kind):
+    def of(*arrays):
+        images = [ArrayVolume(f"{i}.tif", array) for i, array in enumerate(arrays)]
+        measured = [measure_intensity(image, kind, own=False) for image in images]
+        return IntensityRecord.of(
+            kind, [background_volume("", image, each, (1, 1, 1)) for image, each in zip(images, measured)]
+        )
+
+    constant = np.full((4, 5, 6), 7, np.uint8)
+    with pytest.raises(VolumeError, match=r"0\.tif.*: every voxel is 7, so there is nothing"):
+        of(constant)
+    with pytest.raises(VolumeError, match=r"0\.tif and 1\.tif: every voxel is 7, so there is nothing"):
+        of(constant, constant)
+    record = of(constant, np.random.default_rng(0).integers(0, 200, (8, 9, 9), np.uint8))
+    assert record.pooled.scale > 10 and record.volumes[0][1].scale == 0

@@ -39,7 +39,7 @@ def random_volume(dtype, shape, channels, seed, wide):
 def test_values_of_rank_are_those_of_sorting(dtype, shape, channels, seed, wide):
     volume, flat = random_volume(dtype, shape, channels, seed, wide)
     ranks = sorted(set(np.random.default_rng(seed).integers(0, flat.shape[1], 3).tolist()))
-    assert np.array_equal(values_of_rank(volume, ranks), np.sort(flat, 1)[:, ranks].T.astype(float))
+    assert np.array_equal(values_of_rank([volume], ranks), np.sort(flat, 1)[:, ranks].T.astype(float))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -48,7 +48,7 @@ def test_percentiles_are_numpys(dtype, wide):
     volume, flat = random_volume(dtype, (7, 9, 11), 2, 0, wide)
     percents = [0, 1, 16, 50, 99.8, 100]
     expected = np.percentile(flat.astype(float), percents, axis=1)
-    assert np.allclose(integer_percentiles(volume, percents), expected, rtol=1e-12)
+    assert np.allclose(integer_percentiles([volume], percents), expected, rtol=1e-12)
 
 
 def test_types_of_16_bit_take_one_pass_and_of_32_bit_two(monkeypatch):
@@ -56,7 +56,7 @@ def test_types_of_16_bit_take_one_pass_and_of_32_bit_two(monkeypatch):
     monkeypatch.setattr(percentiles, "channel_blocks", lambda v: passes.append(v.dtype) or channel_blocks(v))
     for dtype, expected in ((np.uint8, 1), (np.int16, 1), (np.uint32, 2)):
         passes.clear()
-        integer_percentiles(random_volume(dtype, (4, 5, 6), 0, 0, True)[0], [1, 50, 99.8])
+        integer_percentiles([random_volume(dtype, (4, 5, 6), 0, 0, True)[0]], [1, 50, 99.8])
         assert len(passes) == expected
 
 
@@ -70,3 +70,10 @@ def test_normalisation_of_integers_looks_at_every_voxel(monkeypatch):
         intensity = measure_intensity(ArrayVolume("image", array), kind)
         assert float(intensity.scale[0]) == pytest.approx(bounds[1] - bounds[0], rel=1e-6)
         assert float(intensity.shift[0]) == pytest.approx(bounds[0 if kind == "percentile" else 1], rel=1e-6)
+
+
+def test_volumes_of_several_types_together():
+    one, two = (random_volume(dtype, (3, 4, 5), 2, i, True) for i, dtype in enumerate((np.int16, np.uint8)))
+    together = np.concatenate([one[1].astype(float), two[1].astype(float)], axis=1)
+    expected = np.percentile(together, [1, 50, 99.8], axis=1)
+    assert np.allclose(integer_percentiles([one[0], two[0]], [1, 50, 99.8]), expected, rtol=1e-12)

@@ -112,6 +112,17 @@ def per_axis(values: Sequence[T], ndim: int, what: str) -> list[T]:
     return list(values[-ndim:])
 
 
+def rising(pair: tuple[float, float], what: str) -> tuple[float, float]:
+    """A range given in a config.
+
+    Raises:
+        ValueError: its first number is larger than its second.
+    """
+    if not pair[0] <= pair[1]:
+        raise ValueError(f"{what} is {list(pair)}, must be a smallest and a largest number. Exchange them")
+    return pair[0], pair[1]
+
+
 def moved(window: Window, spatial_map: SpatialMap) -> Window:
     """A window as a map shows it; what comes from beyond it is not valid."""
     shape = window.labels.shape

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skoots.data.augment.base import AUGMENTATIONS, Frame, IntensityAugmentation
+from skoots.data.augment.base import AUGMENTATIONS, Frame, IntensityAugmentation, rising
 from skoots.ranges import Length, NotNegative, Share
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class BrightnessContrast(IntensityAugmentation):
         contrast: tuple[float, float] = (0.75, 1.33),
         brightness: tuple[float, float] = (-0.3, 0.3),
     ) -> None:
-        self.rate, self.contrast, self.brightness = rate, contrast, brightness
+        self.rate, self.contrast = rate, rising(contrast, "contrast")
+        self.brightness = rising(brightness, "brightness")
 
     def draw(self, frame: Frame, rng: np.random.Generator) -> Gain | None:
         if rng.random() >= self.rate:
@@ -73,7 +74,7 @@ class Gamma(IntensityAugmentation):
     """
 
     def __init__(self, rate: Share = 0.3, gamma: tuple[Length, Length] = (0.7, 1.43)) -> None:
-        self.rate, self.gamma = rate, gamma
+        self.rate, self.gamma = rate, rising(gamma, "gamma")
 
     def draw(self, frame: Frame, rng: np.random.Generator) -> Power | None:
         if rng.random() >= self.rate:

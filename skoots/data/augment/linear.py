@@ -32,6 +32,8 @@ class Rotate(SpatialAugmentation):
     def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
         if rng.random() >= self.rate:
             return None
+        if frame.ndim == 3 and len(self.degrees) > 1:
+            per_axis(self.degrees, frame.ndim, "Rotate: degrees")
         forward = np.eye(frame.ndim)
         for axis, most in enumerate(self.degrees if frame.ndim == 3 else self.degrees[:1]):
             forward = _turn_about(axis, math.radians(rng.uniform(-most, most)), frame.ndim) @ forward

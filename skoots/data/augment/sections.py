@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skoots.data.augment.base import AUGMENTATIONS, Frame, IntensityAugmentation, SpatialAugmentation
+from skoots.data.augment.base import (
+    AUGMENTATIONS,
+    Frame,
+    IntensityAugmentation,
+    SpatialAugmentation,
+    rising,
+)
 from skoots.data.augment.spatial_map import Displacement, SpatialMap
 from skoots.geometry import to_voxels
 from skoots.ranges import Length, NotNegative, Share
@@ -89,7 +95,7 @@ class SectionJitter(IntensityAugmentation):
     def __init__(
         self, rate: Share = 0.1, contrast: tuple[Length, Length] = (0.9, 1.1), brightness: NotNegative = 0.1
     ) -> None:
-        self.rate, self.contrast, self.brightness = rate, contrast, brightness
+        self.rate, self.contrast, self.brightness = rate, rising(contrast, "contrast"), brightness
 
     def draw(self, frame: Frame, rng: np.random.Generator) -> SectionGain | None:
         if frame.ndim < 3 or rng.random() >= self.rate:
