@@ -143,7 +143,8 @@ class Clock(Logger):
 
 
 def processes(asked: argparse.Namespace) -> None:
-    """Throughput of two processes with one thread beside one process with two."""
+    """Throughput of two processes with one thread beside one process with two, four crops a step: a single
+    small crop is computed by a slow path of torch."""
     epochs = max(3, asked.rounds // 3)
     ratios: list[float] = []
     print(f"\nprocesses: {epochs} epochs in turns, samples/s of the epochs after the first")
@@ -178,6 +179,7 @@ def _speed(folder: Path, count: int, turn: int, epochs: int) -> float:
         f"logger=[{{type: Clock, file: {clock}}}]",
         "runner.scheduler=null",
     ]
+    words += ["train_settings.batch_size=4"]
     subprocess.run([sys.executable, "-m", "skoots", *words], check=True, capture_output=True)
     times = [float(line) for line in clock.read_text().split()]
     source = load_config(CONFIG).data.train[0]

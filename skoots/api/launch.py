@@ -147,7 +147,7 @@ class _Launch:
             shutdown_timeout=STOPPED_WITHIN,
         )
         try:
-            with _quiet_launcher():
+            with _quiet_launcher(), _threads_for(self.count):
                 self.results = elastic_launch(config, train_as_one)(self.job)
         except BaseException as error:
             self.failure = error
@@ -332,6 +332,19 @@ def _handing_on_signals(message: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _threads_for(count: int) -> Iterator[None]:
+    """The processes inherit their share of the cores, from the first moment on: threads of OpenMP that wait
+    for work keep a core busy, and would take it from another process."""
+    chosen = os.environ.get("OMP_NUM_THREADS")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // count)))
+    try:
+        yield
+    finally:
+        if chosen is None:
+            del os.environ["OMP_NUM_THREADS"]
 
 
 @contextmanager
