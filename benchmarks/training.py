@@ -1,6 +1,7 @@
 """What the parts of a training step cost, beside the plain way to write them.
 
-    python benchmarks/training.py [engine processes vector_loss targets optimizer] [--threads 1] [--rounds 15]
+    python benchmarks/training.py [engine processes convolution vector_loss targets optimizer] [--threads 1]
+    [--rounds 15]
 
 All ways of doing one thing run in turns in one process, and the median of each is printed:
 
@@ -8,6 +9,7 @@ All ways of doing one thing run in turns in one process, and the median of each 
   beside a bare loop over the same tensors;
 - processes: the same training in two processes of one thread, beside one process of two, in turns, each
   started by ``skoots train``;
+- convolution: one small crop, as a process has it that trains with another on a batch of two;
 - vector_loss: the vector head's target and loss, forward and backward, on a crop of 20 x 300 x 300 voxels,
   beside the literal form: a mesh of coordinates, the distance on each axis, sums of true positives, false
   positives and false negatives;
@@ -42,6 +44,7 @@ from skoots.api.start import Start
 from skoots.config import load_config
 from skoots.data.augment import Window
 from skoots.data.labelled_volume import make_sample
+from skoots.models.conv3d import Conv3d
 from skoots.models.criteria.tversky import Tversky
 from skoots.models.heads.semantic import SemanticHead
 from skoots.models.heads.skeleton import SkeletonHead
@@ -143,8 +146,7 @@ class Clock(Logger):
 
 
 def processes(asked: argparse.Namespace) -> None:
-    """Throughput of two processes with one thread beside one process with two, four crops a step: a single
-    small crop is computed by a slow path of torch."""
+    """Throughput of two processes with one thread beside one process with two."""
     epochs = max(3, asked.rounds // 3)
     ratios: list[float] = []
     print(f"\nprocesses: {epochs} epochs in turns, samples/s of the epochs after the first")
@@ -179,12 +181,27 @@ def _speed(folder: Path, count: int, turn: int, epochs: int) -> float:
         f"logger=[{{type: Clock, file: {clock}}}]",
         "runner.scheduler=null",
     ]
-    words += ["train_settings.batch_size=4"]
     subprocess.run([sys.executable, "-m", "skoots", *words], check=True, capture_output=True)
     times = [float(line) for line in clock.read_text().split()]
     source = load_config(CONFIG).data.train[0]
     samples = source["volumes"] * source["samples_per_volume"]
     return samples / statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+def convolution(asked: argparse.Namespace) -> None:
+    """A convolution of one small crop, forward and backward, as torch computes it and as skoots does."""
+    print("convolution, forward and backward, 3 x 3 x 3, one crop")
+    for channels, shape in ((12, (24, 64, 64)), (24, (12, 32, 32)), (48, (6, 16, 16))):
+        ours = Conv3d(channels, channels, (3, 3, 3), padding=(1, 1, 1))
+        torchs = torch.nn.Conv3d(channels, channels, (3, 3, 3), padding=(1, 1, 1))
+        crop = torch.randn(1, channels, *shape, requires_grad=True)
+        forms = {
+            "torch": lambda conv=torchs, crop=crop: conv(crop).sum().backward(),
+            "skoots": lambda conv=ours, crop=crop: conv(crop).sum().backward(),
+        }
+        print(f"  {channels} channels, {' x '.join(map(str, shape))} voxels")
+        for name, seconds, times in _table(forms, asked.rounds):  # type: ignore[arg-type]
+            print(f"    {name:<32} {1000 * seconds:7.1f} ms  {times:4.1f} x")
 
 
 def vector_loss(asked: argparse.Namespace) -> None:
@@ -319,7 +336,9 @@ def _batch(shape: list[int]) -> Batch:
     return Batch.collate([make_sample(window)])
 
 
-FIGURES = {figure.__name__: figure for figure in (engine, processes, vector_loss, targets, optimizer)}
+FIGURES = {
+    figure.__name__: figure for figure in (engine, processes, convolution, vector_loss, targets, optimizer)
+}
 
 
 def main() -> None:

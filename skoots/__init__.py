@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         view,
     )
     from skoots.data.augment.base import AUGMENTATIONS
-    from skoots.data.dataset import DATASETS
+    from skoots.data.sources import DATASETS
     from skoots.errors import ConfigError, PluginError, SkootsError, SnapshotError, VolumeError
     from skoots.loggers.base import LOGGERS
     from skoots.models.backbones.base import BACKBONES
@@ -113,7 +113,7 @@ _HOMES = {
     "AUGMENTATIONS": "skoots.data.augment.base",
     "BACKBONES": "skoots.models.backbones.base",
     "CRITERIA": "skoots.models.criteria.base",
-    "DATASETS": "skoots.data.dataset",
+    "DATASETS": "skoots.data.sources",
     "DETECTORS": "skoots.models.detectors.base",
     "HEADS": "skoots.models.heads.base",
     "LOGGERS": "skoots.loggers.base",

@@ -17,7 +17,10 @@ from skoots.config import Config, load_config
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
-from skoots.data.dataset import (
+from skoots.data.intensity_record import IntensityRecord
+from skoots.data.labelled_volume import LabelledVolume
+from skoots.data.sampling import Sampling
+from skoots.data.sources import (
     DATASETS,
     Header,
     Reading,
@@ -26,9 +29,6 @@ from skoots.data.dataset import (
     open_sources,
     reading_threads,
 )
-from skoots.data.intensity_record import IntensityRecord
-from skoots.data.labelled_volume import LabelledVolume
-from skoots.data.sampling import Sampling
 from skoots.errors import ConfigError, Fault, SnapshotError
 from skoots.instances import Decoding
 from skoots.models.backbones.base import BACKBONES

@@ -10,7 +10,7 @@ from skoots.registry import Registry
 def registries() -> dict[str, Registry[Any]]:
     """Every registry by the plural of what it collects."""
     from skoots.data.augment import AUGMENTATIONS
-    from skoots.data.dataset import DATASETS
+    from skoots.data.sources import DATASETS
     from skoots.loggers.base import LOGGERS
     from skoots.models.backbones.base import BACKBONES
     from skoots.models.criteria.base import CRITERIA

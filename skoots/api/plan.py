@@ -36,10 +36,11 @@ from skoots.api.planning.targets import decide_targets
 from skoots.api.planning.words import about, shape_of, warn
 from skoots.config import load_config
 from skoots.config.commented import dump_commented
-from skoots.data.dataset import CropDataset, Reading, reading_threads
+from skoots.data.dataset import CropDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import train_loader
 from skoots.data.normalize import bright_tail
+from skoots.data.sources import Reading, reading_threads
 from skoots.errors import SkootsError
 from skoots.models.footprint import Footprint, measure_footprint
 from skoots.runtime import choose_device, cpu_count, free_memory

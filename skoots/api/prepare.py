@@ -25,8 +25,9 @@ from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, 
 from skoots.api.intensity import by_training, check_types, normalised
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
-from skoots.data.dataset import CropDataset, Described, check_alike
+from skoots.data.dataset import CropDataset
 from skoots.data.intensity_record import IntensityRecord
+from skoots.data.sources import Described, check_alike
 from skoots.errors import ConfigError, Fault
 from skoots.geometry import relative_spacing
 from skoots.models.segmentation_model import SegmentationModel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +38,6 @@ from skoots.training.schedules import build_scheduler, rehearse, timing_of, watc
 from skoots.training.stopping import StopSignals
 
 log = logging.getLogger("skoots")
-SLOW_ALONE = 20480  # channels times the first two axes
 
 
 def build_runner(
@@ -87,7 +85,6 @@ def build_runner(
         from skoots.training.sharding import shard
 
         shard(model, device, processes.world)
-    _warn_of_single_crops(prepared, loader.batch_size or 1)
     optimizer = build_optimizer(section.optimizer, model)
     _check_schedule(config, len(loader), optimizer)
     ascending = bool(section.key_metric_asc)
@@ -209,17 +206,6 @@ def _check_schedule(config: Config, batches: int, optimizer: Optimizer) -> None:
         problem = f"does not last for the {count} {interval}s of this training ({str(error).rstrip('.')})"
         remedy = f"It counts {interval}s"
         raise ConfigError([Fault("runner.scheduler", problem, remedy)]) from error
-
-
-def _warn_of_single_crops(prepared: Prepared, batch_size: int) -> None:
-    """On a CPU torch leaves the fast convolutions of oneDNN for one image alone with few rows and channels
-    (see ``use_mkldnn`` in its Convolution.cpp)."""
-    few = prepared.model.backbone.out_channels * math.prod(prepared.crop[:2]) <= SLOW_ALONE
-    if prepared.device.type == "cpu" and len(prepared.crop) == 3 and batch_size == 1 and few:
-        log.warning(
-            "A process computes one small crop at a time, for which torch's convolutions are slow on a CPU: "
-            "a larger train_settings.batch_size, or crop_size, takes less time."
-        )
 
 
 def _check_watched(prepared: Prepared) -> None:

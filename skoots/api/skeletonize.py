@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from skoots.data.dataset import Reading, open_pair, reading_threads, volume_skeletons
 from skoots.data.pairs import find_pairs
+from skoots.data.sources import Reading, open_pair, reading_threads, volume_skeletons
 from skoots.instances import renumber
 from skoots.skeletons import nearest_offsets, touching_skeletons
 from skoots.skeletons.skeletonize import Algorithm

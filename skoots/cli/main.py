@@ -156,6 +156,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 2 a failure that the user can mend, 3 trained but a snapshot could not be
         written, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
+    status = _status(arguments)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torch is imported only then, for it takes a second
+        from skoots.training.distributed import is_one_of_several, leave
+
+        if is_one_of_several():
+            leave(status)
+    return status
+
+
+def _status(arguments: Sequence[str] | None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="skoots")
     except SystemExit as end:

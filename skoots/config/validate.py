@@ -287,7 +287,7 @@ class _Inspector(NodeInspector):
     # Nodes
 
     def source(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
-        from skoots.data.dataset import DATASETS
+        from skoots.data.sources import DATASETS
 
         given, where = arguments_of(node, path)
         if node["type"] == "Folder" and given.get("cache_mb") is not None and given.get("store") != "disk":

@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from skoots.models.conv3d import Conv3d
+
 Norm = Literal["batch", "layer"]
 
-CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: Conv3d}
 BATCH_NORM: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 

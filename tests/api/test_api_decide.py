@@ -12,8 +12,8 @@ from scipy.spatial.distance import cdist
 
 from skoots.api import decide
 from skoots.api.decide import choose_crop, choose_vector_scale
-from skoots.data.dataset import Reading, Synthetic
 from skoots.data.labelled_volume import LabelledVolume
+from skoots.data.sources import Reading, Synthetic
 from skoots.volumes.array import ArrayVolume
 
 

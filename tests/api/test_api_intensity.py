@@ -16,9 +16,9 @@ from skoots.api.build import load_model, open_volumes
 from skoots.api.prepare import prepare, training_crops
 from skoots.api.segment import make_plan
 from skoots.config import load_config
-from skoots.data import dataset as dataset_module
 from skoots.data.intensity_record import pool
 from skoots.data.normalize import Intensity, measure_intensity
+from skoots.data.sources import base as sources_module
 from skoots.errors import ConfigError, VolumeError
 from skoots.snapshots import read_snapshot
 from skoots.volumes import open_volume, write_volume
@@ -167,7 +167,7 @@ def test_each_source_is_measured_once(
         measured.append(Path(volume.path).name)
         return measure_intensity(volume, *how)
 
-    monkeypatch.setattr(dataset_module, "measure_intensity", spy)
+    monkeypatch.setattr(sources_module, "measure_intensity", spy)
     monkeypatch.setattr("skoots.api.intensity.measure_intensity", spy)
     config = config_for(make_config, folder)
     config["data"]["test"] = []

@@ -15,7 +15,7 @@ from skoots.api import check, plan, train
 from skoots.api.planning.measured import measure
 from skoots.config import load_config
 from skoots.config.yaml12 import parse
-from skoots.data.dataset import Folder, Reading
+from skoots.data.sources import Folder, Reading
 from skoots.errors import SkootsError, VolumeError
 from skoots.geometry import Box
 from skoots.snapshots import read_snapshot

@@ -29,8 +29,8 @@ from skoots.api.planning.schedule import (
 )
 from skoots.api.planning.split import choose_split, decide_sources
 from skoots.api.planning.targets import decide_targets
-from skoots.data.dataset import Reading, Synthetic
 from skoots.data.object_geometry import ObjectGeometry
+from skoots.data.sources import Reading, Synthetic
 from skoots.errors import SkootsError
 from skoots.geometry import Box
 from skoots.models.backbones.unet import UNet, plan_levels

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from skoots.cli.main import main
 from skoots.snapshots import read_snapshot
 
 CONFIG = """
@@ -70,10 +72,10 @@ class Site:
         (folder / "tubes.yaml").write_text(CONFIG)
         (folder / "fails.py").write_text(PLUGIN)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
         environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONWARNINGS": "default"}
         return subprocess.Popen(
-            [sys.executable, "-m", "skoots", *words],
+            [sys.executable, *launcher, "-m", "skoots", *words],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -82,8 +84,8 @@ class Site:
             start_new_session=True,
         )
 
-    def run(self, *words: str, status: int = 0) -> str:
-        process = self.start(*words)
+    def run(self, *words: str, status: int = 0, launcher: Sequence[str] = ()) -> str:
+        process = self.start(*words, launcher=launcher)
         try:
             told, _ = process.communicate(timeout=240)
         except subprocess.TimeoutExpired:
@@ -91,6 +93,10 @@ class Site:
             raise
         assert process.returncode == status, told
         return told
+
+    def torchrun(self, *words: str) -> str:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return self.run(*words, launcher=launcher)
 
     def train(self, runs: str, processes: int, *overrides: str, status: int = 0) -> str:
         return self.run(
@@ -194,18 +200,8 @@ def test_sigterm_ends_all_after_the_step(site: Site) -> None:
 
 
 def test_torchrun_starts_the_same_training(site: Site, two) -> None:
-    environment = {**os.environ, "MPLBACKEND": "agg"}
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    told = subprocess.run(
-        [sys.executable, *words, "-m", "skoots", "train", "tubes.yaml", "--runs", "torchrun"],
-        cwd=site.folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
-    assert told.stdout.count("Trained 3 epochs") == 1
+    told = site.torchrun("train", "tubes.yaml", "--runs", "torchrun")
+    assert told.count("Trained 3 epochs") == 1
     rows, weights = site.result("torchrun")
     assert rows == two[0] and all(torch.equal(weights[name], value) for name, value in two[1].items())
 
@@ -243,13 +239,37 @@ def test_a_volume_is_shared_out_too_and_stops_within_an_update(site: Site) -> No
 
 def test_torchrun_goes_on_with_a_run(site: Site, two) -> None:
     site.train("branch", 2, "train_settings.epochs=2")
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "skoots"]
-    subprocess.run(
-        [sys.executable, *words, "resume", "branch/tubes", "train_settings.epochs=3"],
-        cwd=site.folder,
-        env={**os.environ, "MPLBACKEND": "agg"},
-        capture_output=True,
-        timeout=240,
-        check=False,  # the launcher's own end has failed once after all was done and saved
-    )
+    site.torchrun("resume", "branch/tubes", "train_settings.epochs=3")
     assert site.result("branch")[0] == two[0]
+
+
+LEAVES = """
+import atexit, sys
+from skoots.training.distributed import leave
+
+class Late:
+    def __del__(self):
+        print("torn down")
+
+late = Late()
+atexit.register(print, "the last word")
+print("done", end=" ")
+leave(3)
+"""
+
+
+def test_a_process_leaves_before_its_interpreter_is_taken_down() -> None:
+    """Threads of Gloo may need it still, and abort the process where it is gone."""
+    left = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=120)
+    assert (left.returncode, left.stdout, left.stderr) == (3, "done the last word\n", "")
+
+
+@pytest.mark.parametrize(("world", "left"), [("2", [0]), ("1", [])])
+def test_the_command_leaves_so_where_torchrun_started_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], world: str, left: list[int]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some")
+    monkeypatch.setenv("WORLD_SIZE", world)
+    seen: list[int] = []
+    monkeypatch.setattr("skoots.training.distributed.leave", seen.append)
+    assert main(["list"]) == 0 and seen == left

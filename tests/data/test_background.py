@@ -9,8 +9,9 @@ import torch
 
 from skoots.data.augment import AUGMENTATIONS, Augmentation
 from skoots.data.background import background_augmentations, background_volume
-from skoots.data.dataset import CropDataset, Folder, Reading, Synthetic, check_alike, open_sources
+from skoots.data.dataset import CropDataset
 from skoots.data.loaders import train_loader
+from skoots.data.sources import Folder, Reading, Synthetic, check_alike, open_sources
 from skoots.errors import ConfigError, VolumeError
 from skoots.geometry import Box
 from skoots.models.criteria.base import CRITERIA

@@ -12,19 +12,12 @@ import torch
 
 from skoots.data.augment import default_augmentations
 from skoots.data.augment.turns import Flip, SwapAxes
-from skoots.data.dataset import (
-    DATASETS,
-    CoveringDataset,
-    CropDataset,
-    Folder,
-    Reading,
-    Synthetic,
-    open_sources,
-)
+from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.labelled_volume import LabelledVolume, make_sample
 from skoots.data.loaders import EpochSampler, covering_loader, train_loader
 from skoots.data.normalize import Intensity
 from skoots.data.sampling import Sampling
+from skoots.data.sources import DATASETS, Folder, Reading, Synthetic, open_sources
 from skoots.errors import VolumeError
 from skoots.geometry import Box
 from skoots.skeletons import nearest_offsets, skeletonize

@@ -17,7 +17,8 @@ from skoots.data.augment.elastic import STEEPEST, Elastic
 from skoots.data.augment.intensity import BrightnessContrast, Gamma
 from skoots.data.augment.linear import Affine, Rotate, RotateScale, Scale, Shear, Translate
 from skoots.data.augment.sections import SectionJitter, ShiftedSections
-from skoots.data.dataset import CropDataset, Reading, Synthetic, open_sources
+from skoots.data.dataset import CropDataset
+from skoots.data.sources import Reading, Synthetic, open_sources
 from skoots.errors import ConfigError
 
 SPATIAL = [Rotate, Scale, Shear, Translate, Affine, RotateScale, Elastic, ShiftedSections]

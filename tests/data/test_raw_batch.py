@@ -21,11 +21,12 @@ from skoots.data.augment.intensity import Blur, BrightnessContrast, Gamma, Inver
 from skoots.data.augment.linear import Rotate, Scale, Shear, Translate
 from skoots.data.augment.sections import MissingSections, SectionJitter, ShiftedSections
 from skoots.data.augment.turns import Flip, SwapAxes
-from skoots.data.dataset import CropDataset, Folder, Reading
+from skoots.data.dataset import CropDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import train_loader
 from skoots.data.normalize import measure_intensity
 from skoots.data.raw_batch import RawBatch
+from skoots.data.sources import Folder, Reading
 from skoots.errors import VolumeError
 from skoots.samples import Batch
 from skoots.skeletons import nearest_offsets, skeletonize

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from skoots.data import label_index, percentiles, survey
-from skoots.data.dataset import CropDataset, Folder, Reading
+from skoots.data.dataset import CropDataset
 from skoots.data.pairs import find_images, find_pairs
 from skoots.data.sampling import Sampling
+from skoots.data.sources import Folder, Reading
 from skoots.errors import VolumeError
 from skoots.geometry import Box
 from skoots.skeletons import skeletonize

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from skoots.data.augment import default_augmentations
-from skoots.data.dataset import CropDataset, Reading, Synthetic
+from skoots.data.dataset import CropDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import train_loader
+from skoots.data.sources import Reading, Synthetic
 from skoots.loggers.csv import CSVLogger
 from skoots.models.backbones.unet import UNet
 from skoots.models.heads.base import Head

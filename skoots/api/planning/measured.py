@@ -13,10 +13,10 @@ import torch
 from skoots.api.build import DataFacts
 from skoots.api.planning.decision import some
 from skoots.api.planning.split import Split, choose_split
-from skoots.data.dataset import Folder, Reading, check_alike, open_pair
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.object_geometry import ObjectGeometry, measure_objects, pool
 from skoots.data.pairs import find_pairs
+from skoots.data.sources import Folder, Reading, check_alike, open_pair
 from skoots.data.survey import survey_labels
 from skoots.geometry import Box
 from skoots.runtime import free_memory
