@@ -25,7 +25,7 @@ from skoots.reports.figures import training_curves
 from skoots.runtime import choose_device
 from skoots.snapshots import find_run, link, read_newest, snapshot_name
 from skoots.training.distributed import Processes, is_one_of_several, joined, local_rank
-from skoots.training.runner import FitResult
+from skoots.training.fit_result import FitResult
 from skoots.training.stopping import StopSignals
 
 log = logging.getLogger("skoots")

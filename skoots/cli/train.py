@@ -76,29 +76,18 @@ def train(
     """
     from skoots import api
 
-    if config.is_dir():
-        if resume is not None:
-            raise SkootsError("--resume goes with one config, not with a folder of them.")
-        attempts = api.train_all(
-            config,
-            overrides or (),
-            plugins=plugin or (),
-            runs=runs,
-            device=device,
-            progress=console.wants_bars(quiet),
-        )
-        finish_all(attempts)
+    how: dict[str, Any] = {
+        "plugins": plugin or (),
+        "runs": runs,
+        "device": device,
+        "progress": console.wants_bars(quiet),
+    }
+    if not config.is_dir():
+        finish(api.train(config, overrides or (), resume=resume, **how), plugin or (), device)
         return
-    outcome = api.train(
-        config,
-        overrides or (),
-        plugins=plugin or (),
-        runs=runs,
-        device=device,
-        progress=console.wants_bars(quiet),
-        resume=resume,
-    )
-    finish(outcome, plugin or (), device)
+    if resume is not None:
+        raise SkootsError("--resume goes with one config, not with a folder of them.")
+    finish_all(api.train_all(config, overrides or (), **how))
 
 
 def finish(outcome: TrainingOutcome, plugins: Sequence[str], device: str | None) -> None:

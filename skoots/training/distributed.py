@@ -181,7 +181,8 @@ def leave(status: int) -> NoReturn:
 
     A thread of Gloo lets go of the tensors of the last exchange some moments after it. If it has to wait for
     the interpreter while that shuts down, Python before 3.14 ends the thread, and with it, in the middle of
-    C++, the process: ``terminate called without an active exception``, after all was trained and saved.
+    C++, the process: ``terminate called without an active exception``, after all was trained and saved
+    (pytorch/pytorch issue 190489).
 
     Args:
         status: of the process.

@@ -6,7 +6,6 @@ import logging
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from skoots.errors import SkootsError
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.registry import Registry
 from skoots.samples import Batch
@@ -24,8 +22,10 @@ from skoots.training.averaging import ExponentialAverage, StochasticAverage
 from skoots.training.distributed import Network, Processes
 from skoots.training.epoch_progress import EpochProgress
 from skoots.training.final_averages import refresh, save_averages
+from skoots.training.fit_result import FitResult
 from skoots.training.nonfinite import NonFinite
 from skoots.training.observers import Observer
+from skoots.training.post_mortem import hopeless
 from skoots.training.precision import Precision
 from skoots.training.prefetch import on_device
 from skoots.training.schedules import Interval, step_scheduler
@@ -35,39 +35,6 @@ from skoots.training.stopping import Stopped, StopSignals
 
 log = logging.getLogger("skoots")
 Evaluate = Callable[[SegmentationModel, int], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a training ended.
-
-    Args:
-        epochs: epochs completed.
-        best_epoch: epoch of the best key metric, None if nothing was validated.
-        best_value: the key metric then.
-        metrics: what was measured last.
-        stopped_by: number of the signal that ended it early, None if it came to its end.
-        failed_saves: saves that did not succeed.
-        average: what is known of the average of the best epochs: ``count``, ``epochs``, ``value``; None
-            without one.
-        ended_early: why it ended before its last epoch of its own accord.
-        history: what each epoch measured.
-    """
-
-    epochs: int
-    best_epoch: int | None
-    best_value: float | None
-    metrics: dict[str, float] = field(default_factory=dict)
-    stopped_by: int | None = None
-    failed_saves: int = 0
-    average: dict[str, Any] | None = None
-    ended_early: str | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether it ended early."""
-        return self.stopped_by is not None
 
 
 class TrainingRunner:
@@ -398,32 +365,8 @@ class TrainingRunner:
         self._end_if_hopeless()
 
     def _end_if_hopeless(self) -> None:
-        if not self.nonfinite.too_many:
-            return
-        heads = ", ".join(self.nonfinite.heads)
-        kept = self._post_mortem()
-        raise SkootsError(
-            f"Training stopped: {self.nonfinite.in_a_row} steps in a row had a loss that is no number, last "
-            f"in head {heads}. Try a lower learning rate (runner.optimizer.params.lr) or "
-            f"runner.clip_gradient: 1.0. {kept}"
-            f"The snapshots of earlier epochs are in {self.snapshots.folder}."
-        )
-
-    def _post_mortem(self) -> str:
-        """Save the state, and the batch whose loss was no number if it is at hand; says where."""
-        state = {key: value for key, value in self.state().items() if key != "sampler"}
-        parts = [part for part in self.processes.gather(_on_host(self.nonfinite.worst)) if part is not None]
-        if parts and self.processes.is_first:
-            state["batch"] = {
-                "origins": [origin for part in parts for origin in part.origins],
-                **{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()},
-            }
-        saved = self.snapshots.save_average(state, "post-mortem") if self.processes.is_first else None
-        if saved is None or saved.error is not None:
-            said = "" if saved is None else f"{saved.error} "
-        else:
-            said = f"{saved.files[0]} holds the state, and the batch: look at them. "
-        return self.processes.share(said)
+        if self.nonfinite.too_many:
+            raise hopeless(self)
 
     # Best and average ------------------------------------------------------------------------------------
 
@@ -509,10 +452,6 @@ class TrainingRunner:
         if self.processes.share(self._saved != (self.epoch, self.progress.batches)):
             within = self.progress.batches > 0 or self.epoch == 0
             self._save(not within and self._is_best_still(), within)
-
-
-def _on_host(batch: Batch | None) -> Batch | None:
-    return None if batch is None else batch.to("cpu")
 
 
 RUNNERS: Registry[TrainingRunner] = Registry("runner", TrainingRunner)
