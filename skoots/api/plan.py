@@ -256,9 +256,10 @@ def _cost(
     targets: Sequence[Decision],
     volume: LabelledVolume,
 ) -> Footprint:
-    """Memory of a step, counted on one small crop of the data itself."""
+    """Memory of a step, counted on two small crops of the data itself: one alone is computed in another way,
+    see ``models/conv3d.py``."""
     backbone = {"type": "UNet", "channels": channels, "strides": levels.strides, "kernels": levels.kernels}
     model = build_model(load_config(as_tree([Decision("model.backbone", backbone), *targets])), facts)
     crop = [max(2, -(-PROBE_EDGE // s)) * s for s in levels.stride]
-    loader = train_loader(CropDataset([(volume, 1)], crop), 1, 0)
+    loader = train_loader(CropDataset([(volume, 2)], crop), 2, 0)
     return measure_footprint(model, next(iter(loader)))

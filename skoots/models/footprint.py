@@ -42,7 +42,7 @@ def measure_footprint(model: SegmentationModel, batch: Batch) -> Footprint:
 
     Args:
         model: as it will be trained; its running statistics change.
-        batch: a small one; its crops are multiples of the model's stride.
+        batch: a small one, of two crops or more; they are multiples of the model's stride.
     """
     own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}

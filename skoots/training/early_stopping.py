@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class EarlyStopping(Observer):
-    """Ends a training once a metric has not become better for some time.
+    """Ends a training once a metric has not become better for some time; never before the next validation,
+    so that it is known how good the last epoch is.
 
     It reads the history alone, so a run that goes on needs to remember nothing.
 
@@ -39,7 +40,7 @@ class EarlyStopping(Observer):
 
     def _judge(self, runner: TrainingRunner) -> None:
         waited, best = self.waited([epoch.get(self.monitor) for epoch in runner.history])
-        if waited >= self.patience:
+        if waited >= self.patience and (runner.evaluate is None or runner.validates(runner.epoch)):
             runner.end_early(
                 f"{self.monitor} has not become better than {self.sign * best:.4g} in {waited} validations"
             )

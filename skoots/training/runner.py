@@ -331,10 +331,14 @@ class TrainingRunner:
         place = done % self.accumulate
         return place == 0, place + 1 == size, size
 
+    def validates(self, epoch: int) -> bool:
+        """Whether an epoch is one of those after which a model is validated."""
+        return epoch % self.eval_interval == 0 or epoch == self.epochs
+
     def _validate(self, epoch: int) -> dict[str, float]:
         """The ``test.*`` metrics if the epoch is one of those validated, and ``swa.*`` if they are asked
         for."""
-        if self.evaluate is None or not (epoch % self.eval_interval == 0 or epoch == self.epochs):
+        if self.evaluate is None or not self.validates(epoch):
             return {}
         self.network.share_buffers(self.used_model)
         measured = self.evaluate(self.used_model, epoch)

@@ -16,7 +16,7 @@ from skoots.models.segmentation_model import SegmentationModel
 from skoots.samples import Batch
 
 
-def batch_of(shape: tuple[int, ...], count: int = 1) -> Batch:
+def batch_of(shape: tuple[int, ...], count: int = 2) -> Batch:
     return Batch(
         torch.rand(count, 1, *shape),
         torch.ones(count, *shape, dtype=torch.int64),
@@ -60,7 +60,7 @@ def test_what_is_kept_is_counted_tensor_by_tensor() -> None:
 def test_it_grows_with_the_voxels_alone(shape: tuple[int, ...], dims: int) -> None:
     model = model_of([4, 8, 16], dims)
     small = measure_footprint(model, batch_of(shape))
-    large = measure_footprint(model, batch_of(tuple(2 * n for n in shape), 2))
+    large = measure_footprint(model, batch_of(tuple(2 * n for n in shape), 4))
     assert large.per_voxel == pytest.approx(small.per_voxel, rel=0.02)
     assert large.fixed == small.fixed == 16 * sum(p.numel() for p in model.parameters())
     wide = measure_footprint(model_of([8, 16, 32], dims), batch_of(shape))
@@ -89,7 +89,7 @@ predicted = measure_footprint(model, batch_of((16, 16, 16))).bytes_for(2 * 64**3
 batch = batch_of((16, 16, 16))
 model.loss(model(batch.images), model.targets(batch), batch, 1)[0].backward()
 before = peak()
-batch = batch_of((64, 64, 64), 2)
+batch = batch_of((64, 64, 64))
 model.loss(model(batch.images), model.targets(batch), batch, 1)[0].backward()
 print(predicted, peak() - before)
 """

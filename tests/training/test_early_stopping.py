@@ -83,3 +83,14 @@ def test_a_training_loss_can_be_watched(make_runner: Make) -> None:
     still = {"type": "SGD", "lr": 1e-12}
     stopping = EarlyStopping(2, "train.loss", min_delta=10.0)
     assert make_runner(epochs=9, optimizer=still, observers=[stopping]).fit().epochs == 3
+
+
+def test_the_last_epoch_is_validated_whatever_is_watched(make_runner: Make, scripted: Make) -> None:
+    script = scripted([1.0] * 9)
+    stopping = EarlyStopping(1, "train.loss", min_delta=100.0)  # which no epoch reaches
+    runner = make_runner(epochs=9, eval_interval=3, evaluate=script.evaluate, observers=[stopping])
+    result = runner.fit()
+    assert result.epochs == 3 and result.metrics["test.loss"] == 1.0
+
+    unvalidated = make_runner(epochs=9, observers=[EarlyStopping(1, "train.loss", min_delta=100.0)])
+    assert unvalidated.fit().epochs == 2
