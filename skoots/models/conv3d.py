@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 SMALL = 20480
 """Up to this many C * D * H torch computes a batch of one without oneDNN, see ``use_mkldnn`` in its
-Convolution.cpp: four to six times slower in 3D with a kernel of 3 x 3 x 3."""
+Convolution.cpp: two to six times slower in 3D with a kernel of 3 x 3 x 3."""
 
 
 class Conv3d(nn.Conv3d):
