@@ -12,9 +12,8 @@ Convolution.cpp: two to six times slower in 3D with a kernel of 3 x 3 x 3."""
 
 
 class Conv3d(nn.Conv3d):
-    """``nn.Conv3d`` with stride 1 that keeps the shape; one small crop on a CPU is cut into a batch of two
-    halves, with what the kernel reaches across the cut. ``benchmarks/training.py convolution`` has the
-    times."""
+    """``nn.Conv3d``; where it keeps the shape, one small crop on a CPU is cut into a batch of two halves,
+    with what the kernel reaches across the cut. ``benchmarks/training.py convolution`` has the times."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, D, H, W) to (B, C', D, H, W)."""
@@ -29,7 +28,15 @@ class Conv3d(nn.Conv3d):
             and features.dtype == torch.float32
             and self.kernel_size != (1, 1, 1)
             and max(depth, height, width) > 1
+            and self._keeps_the_shape
         )
+
+    @property
+    def _keeps_the_shape(self) -> bool:
+        plain = self.stride == self.dilation == (1, 1, 1) and self.groups == 1
+        odd = all(k % 2 for k in self.kernel_size)
+        centred = self.padding == tuple(k // 2 for k in self.kernel_size)
+        return plain and odd and centred and self.padding_mode == "zeros"
 
     def _in_halves(self, features: Tensor) -> Tensor:
         axis = max((2, 3, 4), key=lambda a: features.shape[a])
@@ -39,7 +46,6 @@ class Conv3d(nn.Conv3d):
         margins[2 * (4 - axis) : 2 * (4 - axis) + 2] = reach, reach + 2 * half - length
         padded = F.pad(features, margins)
         halves = torch.cat([padded.narrow(axis, start, half + 2 * reach) for start in (0, half)])
-        padding = [k // 2 for k in self.kernel_size]
-        padding[axis - 2] = 0
+        padding = [0 if a == axis else self.kernel_size[a - 2] // 2 for a in (2, 3, 4)]
         first, second = F.conv3d(halves, self.weight, self.bias, padding=padding).split(1)
         return torch.cat([first, second.narrow(axis, 0, length - half)], axis)

@@ -57,6 +57,26 @@ def test_torch_is_asked_directly_where_it_is_fast(
     assert sizes == [size[0]]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"padding": 0},
+        {"padding": "same"},
+        {"stride": 2},
+        {"dilation": 2, "padding": 2},
+        {"groups": 2},
+        {"padding_mode": "circular"},
+        {"kernel_size": 2},
+    ],
+    ids=str,
+)
+def test_what_changes_the_shape_or_the_border_is_left_to_torch(changed: dict[str, object]) -> None:
+    named: dict[str, object] = {"kernel_size": 3, "padding": 1, **changed}
+    conv = Conv3d(2, 4, **named)  # type: ignore[arg-type]
+    crop = torch.randn(1, 2, 6, 8, 8)
+    assert torch.equal(conv(crop), torch.nn.Conv3d.forward(conv, crop))
+
+
 def test_a_large_crop_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = batches_seen(monkeypatch)
     Conv3d(2, 1, (1, 1, 3), padding=(0, 0, 1))(torch.zeros(1, 2, 128, 81, 2))
