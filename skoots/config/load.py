@@ -13,6 +13,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from skoots.config.checkpoint_params import translate_checkpoint_params
+from skoots.config.dlc_transforms import translate_transforms
 from skoots.config.overrides import apply_overrides, section_of
 from skoots.config.schema import Config
 from skoots.config.validate import check_parts
@@ -48,8 +50,10 @@ def load_config(
     if isinstance(source, Mapping):
         tree = _plain(source, "", faults)
     faults += apply_overrides(tree, overrides)
+    faults += translate_transforms(tree)
     drop_empty(tree, Config)
     faults += _load_plugins(tree, plugins, path.parent if path else Path(), trusted)
+    faults += translate_checkpoint_params(tree)
     alone = _alone(tree)
     config, unfit = fit(tree, Config)
     config, misnamed = check_parts(config)

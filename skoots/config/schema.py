@@ -69,7 +69,8 @@ def _as_list(value: Any) -> Any:
 
 def _name_alone(value: Any) -> Any:
     """A node without arguments as its name."""
-    return value["type"] if isinstance(value, Mapping) and set(value) == {"type"} else value
+    value = value["type"] if isinstance(value, Mapping) and set(value) == {"type"} else value
+    return value.lower() if isinstance(value, str) else value
 
 
 def _decided(value: Any) -> Any:
