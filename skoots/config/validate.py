@@ -17,6 +17,7 @@ from skoots.registry import did_you_mean
 LOGGER_FACTS = frozenset({"folder"})
 REHEARSED_EPOCHS = 10_000
 GROUPING = {"parameter_groups", "decay_norms_and_biases"}
+OF_THE_DEVICE = {"capturable", "fused"}  # options of optimizers that only the device can judge
 FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
 
 
@@ -136,7 +137,7 @@ class _Inspector(NodeInspector):
         grouped = GROUPING & given.keys()
         node = {
             "type": runner.optimizer["type"],
-            **{key: value for key, value in given.items() if key not in GROUPING},
+            **{key: value for key, value in given.items() if key not in GROUPING | OF_THE_DEVICE},
         }
         optimizer = self.build(f"{path}.optimizer", lambda: build_optimizer(node, model))
         counts_epochs = runner.scheduler is not None and timing_of(runner.scheduler)[0] == "epoch"
@@ -369,7 +370,8 @@ class _Inspector(NodeInspector):
                 before, own = len(self.faults), {"type": node["type"], **options}
                 self.part(optimizer_class, own, f"{at}.{name}", hidden=("params",))
                 if len(self.faults) == before:  # torch does not look at the values of a group
-                    self.build(f"{at}.{name}", partial(build_optimizer, own, nn.Linear(1, 1)))
+                    tried = {key: value for key, value in own.items() if key not in OF_THE_DEVICE}
+                    self.build(f"{at}.{name}", partial(build_optimizer, tried, nn.Linear(1, 1)))
             return {name: dict(options) for name, options in value.items()}
 
         extra: dict[str, Check] = {"parameter_groups": groups, "decay_norms_and_biases": self.boolean}
