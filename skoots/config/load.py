@@ -24,6 +24,7 @@ from skoots.errors import ConfigError, Fault, PluginError
 from skoots.registry import did_you_mean, load_installed_plugins, load_plugin, near_misses
 
 S = TypeVar("S", bound=BaseModel)
+ORIGINAL_SECTIONS = {"SYSTEM", "MODEL", "TRAIN", "AUGMENTATION", "SKOOTS", "EXPERIMENTAL"}
 
 
 def load_config(
@@ -49,6 +50,11 @@ def load_config(
     tree, faults = ({}, []) if path is None else _read(path)
     if isinstance(source, Mapping):
         tree = _plain(source, "", faults)
+    if tree and tree.keys() <= ORIGINAL_SECTIONS:
+        raise ConfigError(
+            f"{path or 'This'} is a config of the original SKOOTS. Translate it: skoots import-config "
+            f"{path or 'OLD.yaml'} -o new.yaml."
+        )
     faults += apply_overrides(tree, overrides)
     faults += translate_transforms(tree)
     drop_empty(tree, Config)

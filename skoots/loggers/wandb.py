@@ -20,6 +20,7 @@ from skoots.loggers.wandb_artifacts import (
     is_of_wandb,
     write_json,
 )
+from skoots.ranges import Count
 from skoots.registry import did_you_mean
 
 log = logging.getLogger("skoots")
@@ -58,7 +59,7 @@ class WandbLogger(Logger):
         self,
         project_name: str = "skoots",
         run_name: str | None = None,
-        image_log_interval: int | None = None,
+        image_log_interval: Count | None = None,
         folder: Path | str = ".",
         save_checkpoints_remote: bool = False,
         **init: Any,
