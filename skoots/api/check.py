@@ -89,8 +89,7 @@ def _about_step(prepared: Prepared) -> list[str]:
     return [
         f"model: {parameters:,} parameters, stride {_by(model.stride)}, receptive field "
         f"{_by(model.receptive_field)} voxels on either side, on {prepared.device}.",
-        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, "
-        f"{len(loader)} steps.",
+        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, {len(loader)} steps.",
         f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of "
         f"touching skeletons; loss {float(total):.3f} ({losses}).",
     ]

@@ -1,5 +1,5 @@
-"""SuperGradients' section ``checkpoint_params`` in our words: the section ``weights``, or ``pretrained`` of the
-backbone."""
+"""SuperGradients' section ``checkpoint_params`` in our words: the section ``weights``, or ``pretrained`` of
+the backbone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def translate_checkpoint_params(tree: dict[str, Any]) -> list[Fault]:
         problem = "is given, and checkpoint_path too"
         faults.append(Fault(f"{SECTION}.pretrained_weights", problem, "Keep one of the two."))
     elif wanted.checkpoint_path is not None and tree.get("weights") is not None:
-        faults.append(Fault(f"{SECTION}.checkpoint_path", "is given, and weights too", "Keep one of the two."))
+        problem = "is given, and weights too"
+        faults.append(Fault(f"{SECTION}.checkpoint_path", problem, "Keep one of the two."))
     elif wanted.checkpoint_path is not None:
         tree["weights"] = {
             "from": wanted.checkpoint_path,

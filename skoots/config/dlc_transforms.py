@@ -61,7 +61,9 @@ class AffineTransform(Section):
 
     p: Share = 0.9
     rotation: NotNegative = 0.0
-    scaling: Annotated[list[Length], Field(min_length=2, max_length=2), AfterValidator(_rising)] = [1.0, 1.0]
+    scaling: Annotated[list[Length], Field(min_length=2, max_length=2), AfterValidator(_rising)] = Field(
+        default=[1.0, 1.0]
+    )
     translation: NotNegative = 0.0
     keep_ratio: Literal[True] = True
 
@@ -70,7 +72,7 @@ class FlipTransform(Section):
     """Left and right exchanged."""
 
     p: Share = 0.5
-    symmetries: Annotated[list[Any], BeforeValidator(_no_symmetries)] = []
+    symmetries: Annotated[list[Any], BeforeValidator(_no_symmetries)] = Field(default=[])
 
 
 class Transforms(Section):

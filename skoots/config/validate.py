@@ -292,7 +292,8 @@ class _Inspector(NodeInspector):
         from skoots.data.sources import DATASETS
 
         given, where = arguments_of(node, path)
-        if self.name_of(DATASETS, node["type"]) == "Folder" and given.get("cache_mb") is not None and given.get("store") != "disk":
+        is_folder = self.name_of(DATASETS, node["type"]) == "Folder"
+        if is_folder and given.get("cache_mb") is not None and given.get("store") != "disk":
             problem = "is given, but keeps decoded chunks only with store: disk"
             self.fault(where["cache_mb"], problem, "Leave it out, or add store: disk.")
         return self.part(DATASETS, node, path)
@@ -343,9 +344,7 @@ class _Inspector(NodeInspector):
     def detector(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.models.detectors.base import DETECTORS
 
-        return self.part(
-            DETECTORS, node, path, SHAPE_FACTS, extra={name: self.boolean for name in FREEZING}
-        )
+        return self.part(DETECTORS, node, path, SHAPE_FACTS, extra={name: self.boolean for name in FREEZING})
 
     def logger(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.loggers.base import LOGGERS

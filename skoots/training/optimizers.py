@@ -77,7 +77,9 @@ def build_optimizer(node: str | Mapping[str, Any], model: nn.Module) -> Optimize
     return optimizer
 
 
-def _try_a_step(part: type[Optimizer], groups: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> None:
+def _try_a_step(
+    part: type[Optimizer], groups: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+) -> None:
     """A step on one number in place of each parameter group, on the device of the model: what torch finds
     wrong with options, or lacks on a device, it says only then."""
     tried = []
