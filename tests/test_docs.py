@@ -273,9 +273,9 @@ def defaults() -> Iterator[Any]:
             for key, value in re.findall(rf"`({KEY.pattern})`[^`.(]{{0,12}} \(([\d.]+)\)", line):
                 yield pytest.param(key, value, id=f"{name_of(page)} {key}")
         for key, row in re.findall(rf"^\| `({KEY.pattern})` \| (.*)$", prose(page), re.MULTILINE):
-            if match := re.search(r"\b[Dd]efault `?(none\b|true|false|[\w.]*\w)", row):
-                if key != "model.heads":  # whose default is three heads
-                    yield pytest.param(key, match[1], id=f"{name_of(page)} {key}")
+            match = re.search(r"\b[Dd]efault `?(none\b|true|false|[\w.]*\w)", row)
+            if match and key != "model.heads":  # whose default is three heads
+                yield pytest.param(key, match[1], id=f"{name_of(page)} {key}")
 
 
 @pytest.mark.parametrize(("key", "value"), [*defaults()])
@@ -420,6 +420,20 @@ def test_keys_of_a_snapshot_are_those_that_are_named(run: Path) -> None:
     elsewhere = {"scaler_state_dict", "gradients", "statistics_before", "observers"}  # needs CUDA, or a stop
     assert kept - set(rows) == set()
     assert set(rows) - kept <= elsewhere
+
+
+def test_columns_and_pictures_are_those_that_are_named(run: Path) -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    sentence = re.search(r"`learning_stats.csv` is always written: (.*?) Others", " ".join(text.split()))
+    assert sentence is not None
+    named = set(re.findall(r"`([^`]+)`", sentence[1]))
+    columns = (run / "learning_stats.csv").read_text(encoding="utf-8").split("\n")[0].strip().split(",")
+    plain = {re.sub(r"^test\..*", "test.*", re.sub(r"loss\.\w+$", "loss.HEAD", name)) for name in columns}
+    assert {name.replace("test.loss.HEAD", "test.*") for name in plain} == named
+    drawn = {without_numbers(path.name) for path in (run / "figures").glob("epoch-*")}
+    assert drawn == {"epoch-NNN-train.png", "epoch-NNN-validation.png"} == {
+        without_numbers(name) for name in re.findall(r"`(epoch-\d+-\w+\.png)`", text)
+    }  # fmt: skip
 
 
 # Links and names --------------------------------------------------------------------------------------------
