@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from skoots.config.arguments import signature_of
 from skoots.config.schema import Length, Section, complaint
 from skoots.config.words import shown
-from skoots.errors import Fault
+from skoots.errors import Fault, PluginError
 from skoots.ranges import NotNegative, Share
 
 GREY_LEVELS = 255  # of the images that DeepLabCut's numbers are meant for
@@ -114,7 +115,7 @@ def translate_transforms(tree: dict[str, Any]) -> list[Fault]:
     """Put our keys in the place of DeepLabCut's in the ``data`` section of a config.
 
     Args:
-        tree: the config as plain values; changed.
+        tree: the config as plain values; changed. Plugins are loaded: classes of data sets are looked at.
 
     Returns:
         What is wrong with the transforms.
@@ -157,30 +158,37 @@ def _take_out(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(data.get("inference", 0), dict | None):
         yield "data.inference", data.pop("inference") or {}
     train = data.get("train")
-    if isinstance(train, dict) and _has_transforms(train):
-        data["train"], transforms = _parted(train)
-        yield "data.train", transforms
-        if not data["train"]:
-            del data["train"]
-    elif isinstance(train, list):
-        data["train"] = [*train]
-        for i, source in enumerate(train):
-            if isinstance(source, dict) and _has_transforms(source):
-                data["train"][i], transforms = _parted(source)
-                yield f"data.train.{i}", transforms
-        data["train"] = [source for source in data["train"] if source != {}]
+    sources = train if isinstance(train, list) else [train]
+    left = []
+    for i, source in enumerate(sources):
+        own, transforms = _parted(source) if isinstance(source, dict) else (source, {})
+        if transforms:
+            yield f"data.train.{i}" if isinstance(train, list) else "data.train", transforms
+        left += [] if transforms and not own else [own]
+    if left != sources:
+        data["train"] = left
 
 
-def _has_transforms(source: Mapping[str, Any]) -> bool:
-    """A data set that names its type has arguments of its own, whatever they are called."""
-    names = Transforms.model_fields.keys() | WITHOUT_COUNTERPART.keys()
-    return "type" not in source and not names.isdisjoint(source)
+def _names_beside(source: Mapping[str, Any]) -> set[str]:
+    """Names of transforms that are no argument of the data set that they stand beside."""
+    from skoots.data.sources import DATASETS
+
+    names = {*Transforms.model_fields, *WITHOUT_COUNTERPART}
+    if not isinstance(source.get("type"), str):
+        return names
+    try:
+        return names - signature_of(DATASETS.get(source["type"])).parameters.keys()
+    except PluginError:  # a data set that nobody knows is named as that
+        return set()
 
 
 def _parted(source: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A data set, empty if there is none, and the transforms beside it."""
-    names = Transforms.model_fields.keys() | WITHOUT_COUNTERPART.keys()
-    transforms = {key: value for key, value in source.items() if key in names or "path" not in source}
+    """A data set, empty if there is none, and the transforms beside it, empty if there are none."""
+    names = _names_beside(source)
+    if names.isdisjoint(source):
+        return dict(source), {}
+    alone = not {"path", "type"} & source.keys()
+    transforms = {key: value for key, value in source.items() if alone or key in names}
     return {key: value for key, value in source.items() if key not in transforms}, transforms
 
 

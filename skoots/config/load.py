@@ -56,11 +56,11 @@ def load_config(
             f"{path or 'OLD.yaml'} -o new.yaml."
         )
     faults += apply_overrides(tree, overrides)
-    faults += translate_transforms(tree)
     drop_empty(tree, Config)
     faults += _load_plugins(tree, plugins, path.parent if path else Path(), trusted)
-    faults += translate_checkpoint_params(tree)
     alone = _alone(tree)
+    faults += translate_transforms(tree)
+    faults += translate_checkpoint_params(tree)
     config, unfit = fit(tree, Config)
     config, misnamed = check_parts(config)
     faults += [_as_written(fault, alone) for fault in [*unfit, *misnamed]]

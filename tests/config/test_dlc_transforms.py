@@ -14,6 +14,7 @@ from skoots.api.build import build_augmentations
 from skoots.config import load_config
 from skoots.config.yaml12 import parse
 from skoots.data.augment import Frame, Sequential
+from skoots.data.sources import DATASETS, Folder
 from skoots.errors import ConfigError
 
 PAGE = Path(__file__).parent / "dlc_page" / "detector.yaml"
@@ -52,8 +53,22 @@ def test_a_data_set_stands_beside_the_transforms() -> None:
     assert [node["path"] for node in data.train] == ["a", "b"] and data.augment == [IN_OUR_WORDS]
     overridden = load_config({"data": page()}, ["data.train.path=cells"]).data
     assert overridden.train == [{"type": "Folder", "path": "cells"}] and len(overridden.augment) == 2
-    named = {"type": "Synthetic", "shape": [8, 8]}  # a data set that names its type has its own arguments
-    assert load_config({"data": {"train": named}}).data.train == [named]
+    named = {"type": "Synthetic", "shape": [8, 8]}
+    data = load_config({"data": {"train": {**named, "hflip": True}}}).data
+    assert data.train == [named] and data.augment == [FLIP]
+
+
+def test_a_data_set_keeps_its_own_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DATASETS, "_parts", {name: DATASETS.get(name) for name in DATASETS.names()})
+
+    @DATASETS.register
+    class Mirrored(Folder):
+        def __init__(self, path: str, hflip: bool = False) -> None:
+            super().__init__(path)
+
+    own = {"type": "Mirrored", "path": "a", "hflip": True}
+    data = load_config({"data": {"train": {**own, "affine": AFFINE}}}).data
+    assert data.train == [own] and data.augment == [IN_OUR_WORDS]
 
 
 def test_nothing_but_what_is_written() -> None:
