@@ -12,6 +12,7 @@ import torch
 
 from skoots.api.build import open_volumes
 from skoots.api.prepare import Prepared, prepare, training_crops
+from skoots.api.runner import check_training
 from skoots.config import Config, load_config
 from skoots.data.loaders import train_loader
 from skoots.skeletons import Skeletons, touching_skeletons
@@ -76,7 +77,9 @@ def _objects(skeletons: Skeletons) -> str:
 def _about_step(prepared: Prepared) -> list[str]:
     model, settings = prepared.model, prepared.config.train_settings
     dataset = training_crops(prepared)
-    batch = next(iter(train_loader(dataset, settings.batch_size, settings.seed))).to(prepared.device)
+    loader = train_loader(dataset, settings.batch_size, settings.seed)
+    check_training(prepared, len(loader))
+    batch = next(iter(loader)).to(prepared.device)
     model.train()
     with torch.no_grad():
         total, parts = model.loss(model(batch.images), model.targets(batch), batch, 1)
@@ -86,8 +89,7 @@ def _about_step(prepared: Prepared) -> list[str]:
     return [
         f"model: {parameters:,} parameters, stride {_by(model.stride)}, receptive field "
         f"{_by(model.receptive_field)} voxels on either side, on {prepared.device}.",
-        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, "
-        f"{max(1, len(dataset) // settings.batch_size)} steps.",
+        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, {len(loader)} steps.",
         f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of "
         f"touching skeletons; loss {float(total):.3f} ({losses}).",
     ]

@@ -33,10 +33,29 @@ BRANCH = "A snapshot, such as runs/mito:best, is gone on from in a new run; so i
 
 
 class TrainCommand(typer.core.TyperCommand):
-    """``--resume`` may stand without a value: it means the latest run then."""
+    """``--resume`` may stand without a value: it means the latest run then. The flags of the original's
+    ``skoots-train`` are understood."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, with_latest(args))
+        return super().parse_args(ctx, with_latest(without_original_flags(args)))
+
+
+def without_original_flags(words: Sequence[str]) -> list[str]:
+    """The words with ``--config-file F`` as ``F``, and without ``--batch``, which said that F is a folder.
+
+    Raises:
+        SkootsError: ``--batch`` stands beside something else.
+    """
+    given: list[str] = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag == "--config-file":
+            given += [value] if equals else []
+        elif word != "--batch":
+            given.append(word)
+    if "--batch" in words and not any(Path(word).is_dir() for word in given):
+        raise SkootsError("--batch goes with a folder of configs, and none is named.")
+    return given
 
 
 def with_latest(words: Sequence[str]) -> list[str]:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from skoots.config.checkpoint_params import translate_checkpoint_params
+from skoots.config.dlc_transforms import translate_transforms
 from skoots.config.overrides import apply_overrides, section_of
 from skoots.config.schema import Config
 from skoots.config.validate import check_parts
@@ -22,6 +24,7 @@ from skoots.errors import ConfigError, Fault, PluginError
 from skoots.registry import did_you_mean, load_installed_plugins, load_plugin, near_misses
 
 S = TypeVar("S", bound=BaseModel)
+ORIGINAL_SECTIONS = {"SYSTEM", "MODEL", "TRAIN", "AUGMENTATION", "SKOOTS", "EXPERIMENTAL"}
 
 
 def load_config(
@@ -47,10 +50,17 @@ def load_config(
     tree, faults = ({}, []) if path is None else _read(path)
     if isinstance(source, Mapping):
         tree = _plain(source, "", faults)
+    if tree and tree.keys() <= ORIGINAL_SECTIONS:
+        raise ConfigError(
+            f"{path or 'This'} is a config of the original SKOOTS. Translate it: skoots import-config "
+            f"{path or 'OLD.yaml'} -o new.yaml."
+        )
     faults += apply_overrides(tree, overrides)
     drop_empty(tree, Config)
     faults += _load_plugins(tree, plugins, path.parent if path else Path(), trusted)
     alone = _alone(tree)
+    faults += translate_transforms(tree)
+    faults += translate_checkpoint_params(tree)
     config, unfit = fit(tree, Config)
     config, misnamed = check_parts(config)
     faults += [_as_written(fault, alone) for fault in [*unfit, *misnamed]]

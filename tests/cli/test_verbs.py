@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from configparser import ConfigParser
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +32,10 @@ from skoots.api import (
 from skoots.api.planning.decision import Decision
 from skoots.cli.list import call, first_sentence
 from skoots.cli.main import main
+from skoots.cli.skoots_train import main as skoots_train
 from skoots.config import load_config
+from skoots.config.load import ORIGINAL_SECTIONS
+from skoots.config.original_settings import OriginalSettings
 from skoots.errors import SkootsError
 
 SCORES = {"F1": 0.91, "F1@0.75": 0.7, "AP50": 0.83, "VOI_split": 0.1, "VOI_merge": 0.2, "ARAND": 0.05}
@@ -207,6 +213,45 @@ def test_resume_may_stand_without_a_value(
     asked = stand_in("train", OUTCOME)
     assert main(["train", *words]) == 0
     assert asked["positional"] == (Path("mito.yaml"), overrides) and asked["resume"] == resume
+
+
+@pytest.mark.parametrize("command", [main, skoots_train])
+def test_the_flags_of_the_original_s_command(
+    command: Callable[[list[str]], int],
+    stand_in: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked, verb = stand_in("train", OUTCOME), ["train"] if command is main else []
+    for words in (["--config-file", "mito.yaml", "a.b=1"], ["--config-file=mito.yaml", "a.b=1"]):
+        assert command([*verb, *words]) == 0
+        assert asked["positional"] == (Path("mito.yaml"), ["a.b=1"])
+    folder = stand_in("train_all", [])
+    assert command([*verb, "--config-file", str(tmp_path), "--batch"]) == 0
+    assert folder["positional"][0] == tmp_path
+    capsys.readouterr()
+    assert command([*verb, "--config-file", "mito.yaml", "--batch"]) == 2
+    assert capsys.readouterr().err == "skoots: --batch goes with a folder of configs, and none is named.\n"
+
+
+def test_both_commands_are_installed() -> None:
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    names = dict(re.split(r"\s*=\s*", line) for line in lines if line)
+    for name, function in (("skoots", main), ("skoots-train", skoots_train)):
+        assert EntryPoint(name, names[name], "console_scripts").load() is function
+
+
+def test_a_config_of_the_original_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("TRAIN: {NUM_EPOCHS: 3}\nMODEL: {}\n")
+    assert skoots_train(["--config-file", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"skoots: {path} is a config of the original SKOOTS. Translate it: skoots import-config {path} "
+        "-o new.yaml.\n"
+    )
+    assert set(OriginalSettings.model_fields) == ORIGINAL_SECTIONS
 
 
 @pytest.mark.parametrize(("number", "name"), [(2, "Ctrl-C"), (15, "SIGTERM")])
