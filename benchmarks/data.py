@@ -13,8 +13,8 @@ for every object, and resample once for every augmentation.
 - masks: the skeleton mask of a crop, as a training step makes it, beside a ball drawn around every point;
 - sample: a crop with every augmentation of the original preset and its targets, and the memory it takes;
 - waiting: the share of the time that training with ``model_configs/unet3d.yaml`` waits for its batches;
-- real: of each folder of real volumes (``SET/dev/NAME.tif`` with ``NAME.labels.tif``), microseconds a voxel of the
-  targets of a crop, and of the whole sample with the default and the original augmentations.
+- real: of each folder of real volumes (``SET/dev/NAME.tif`` with ``NAME.labels.tif``), microseconds a voxel
+  of the targets of a crop, and of the whole sample with the default and the original augmentations.
 """
 
 from __future__ import annotations

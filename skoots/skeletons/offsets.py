@@ -11,8 +11,8 @@ import numpy as np
 from skoots.geometry import relative_spacing
 from skoots.skeletons.skeletonize import Skeletons
 
-# Edges of the blocks in which candidates are narrowed down, in units of the finest voxel axis. Of 8 to 32 and 3
-# to 8 these were the fastest on dense neurites and never far from the fastest elsewhere.
+# Edges of the blocks in which candidates are narrowed down, in units of the finest voxel axis. Of 8 to 32 and
+# 3 to 8 these were the fastest on dense neurites and never far from the fastest elsewhere.
 COARSE, FINE = 24, 6
 
 
@@ -51,7 +51,9 @@ def nearest_offsets(
     spacing = np.ones(3)
     spacing[lead:] = relative_spacing(voxel_size if voxel_size is not None else (1.0,) * ndim)
     points = np.zeros((len(skeletons.points), 3))
-    points[:, lead:] = skeletons.points.astype(np.float64) - (0.0 if origin is None else np.asarray(origin, float))
+    points[:, lead:] = skeletons.points.astype(np.float64)
+    if origin is not None:
+        points[:, lead:] -= np.asarray(origin, float)
     offset = np.zeros((3, *(1,) * lead, *labels.shape), np.float32)
     rows = np.empty(offset.shape[1:], np.int32)
     _find_rows(np.ascontiguousarray(labels).ravel(), skeletons.ids, skeletons.starts, rows.ravel())
@@ -88,9 +90,7 @@ def _find_rows(labels, ids, starts, rows):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _search(rows, starts, points, spacing, coarse, fine, whole, outer, inner, offset):  # type: ignore[no-untyped-def]
     # From the whole array to coarse blocks to fine ones, each starts from what the one around it left over.
-    everything = Candidates(
-        np.arange(len(starts) - 1), whole.row, whole.box, starts, np.arange(len(points))
-    )
+    everything = Candidates(np.arange(len(starts) - 1), whole.row, whole.box, starts, np.arange(len(points)))
     physical = points * spacing
     size = fine[0] * fine[1] * fine[2]
     voxels, best, winner = np.empty((3, size)), np.empty(size), np.zeros(size, np.int64)
@@ -99,16 +99,21 @@ def _search(rows, starts, points, spacing, coarse, fine, whole, outer, inner, of
     for z0 in range(0, end[0], coarse[0]):
         for y0 in range(0, end[1], coarse[1]):
             for x0 in range(0, end[2], coarse[2]):
-                last = (min(z0 + coarse[0], end[0]), min(y0 + coarse[1], end[1]), min(x0 + coarse[2], end[2]))
+                last = _end_of_block((z0, y0, x0), coarse, end)
                 if _narrow(rows, (z0, y0, x0), last, physical, spacing, whole, outer) == 0:
                     continue
                 for z in range(z0, last[0], fine[0]):
                     for y in range(y0, last[1], fine[1]):
                         for x in range(x0, last[2], fine[2]):
-                            stop = (min(z + fine[0], last[0]), min(y + fine[1], last[1]), min(x + fine[2], last[2]))
+                            stop = _end_of_block((z, y, x), fine, last)
                             count = _narrow(rows, (z, y, x), stop, physical, spacing, outer, inner)
                             for slot in range(count):
                                 _compare(rows, slot, points, spacing, inner, voxels, best, winner, offset)
+
+
+@numba.njit(cache=True, nogil=True)
+def _end_of_block(first, edge, end):  # type: ignore[no-untyped-def]
+    return min(first[0] + edge[0], end[0]), min(first[1] + edge[1], end[1]), min(first[2] + edge[2], end[2])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -133,8 +138,8 @@ def _narrow(rows, first, stop, physical, spacing, given, left):  # type: ignore[
         rz, ry, rx = physical[rival]
         az, bz, ay, by, ax, bx = az - rz, bz - rz, ay - ry, by - ry, ax - rx, bx - rx
         for n in range(begin, end):
-            # |v - r|² - |v - p|² is linear in the voxel v, so its maximum over the box is at a corner. A margin far
-            # above the rounding errors keeps points that are equally near.
+            # |v - r|^2 - |v - p|^2 is linear in the voxel v, so its maximum over the box is at a corner. A margin
+            # far above the rounding errors keeps points that are equally near.
             z, y, x = physical[given.point[n]]
             z, y, x = z - rz, y - ry, x - rx
             apart = z * z + y * y + x * x
