@@ -138,7 +138,7 @@ def _narrow(rows, first, stop, physical, spacing, given, left):  # type: ignore[
         rz, ry, rx = physical[rival]
         az, bz, ay, by, ax, bx = az - rz, bz - rz, ay - ry, by - ry, ax - rx, bx - rx
         for n in range(begin, end):
-            # |v - r|^2 - |v - p|^2 is linear in the voxel v, so its maximum over the box is at a corner. A margin
+            # |v - r|^2 - |v - p|^2 is linear in the voxel v, so it is largest at a corner of the box. A margin
             # far above the rounding errors keeps points that are equally near.
             z, y, x = physical[given.point[n]]
             z, y, x = z - rz, y - ry, x - rx
