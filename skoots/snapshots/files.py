@@ -14,6 +14,7 @@ import pickle
 import secrets
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -305,7 +306,7 @@ def _verify_records(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise _damaged(path, "it is truncated or was overwritten") from error
     if record is not None:
         raise _damaged(path, f"its record {record} does not match its checksum")
