@@ -141,12 +141,14 @@ def open_pair(pair: Pair, voxel_size: Sequence[float] | None = None) -> tuple[Vo
     """Open an image and its labels and check that they belong together.
 
     Raises:
-        VolumeError: their shapes differ.
+        VolumeError: their shapes differ, or they are one array.
     """
     image, labels = (
         open_volume(pair.image, voxel_size=voxel_size),
         open_volume(pair.labels, voxel_size=voxel_size),
     )
+    if image.is_same_array(labels):
+        raise VolumeError(f"{pair.labels} and {pair.image} are the same array: there are no labels.")
     if image.shape != labels.shape:
         raise VolumeError(
             f"{pair.labels} has shape {labels.shape} and its image {pair.image.name} has {image.shape}; "
