@@ -21,6 +21,7 @@ from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import relative_spacing
 from skoots.inference.segment_volume import DECODED, Plan, predict_tiles, quietly, segment_volume
 from skoots.inference.tile_size import affordable_voxels
+from skoots.models.nonfinite import nonfinite_weights
 from skoots.volumes import Volume, WritableVolume, check_output, create_volume, open_volume
 from skoots.volumes.hdf5 import split_name
 
@@ -155,6 +156,7 @@ def make_plan(
         core=None if wanted is None else tuple(wanted),
         halo=None if settings.halo == "auto" else tuple(settings.halo),
         voxels_at_once=affordable_voxels(loaded.model.backbone.out_channels),
+        spoilt=tuple(nonfinite_weights(loaded.model)),
     )
 
 

@@ -79,7 +79,7 @@ def skeletonize(
         began = time.monotonic()
         image, labels = open_pair(pair, voxel_size)
         size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
-        skeletons, traced = volume_skeletons(pair, labels, size, reading, overwrite=overwrite)
+        skeletons, traced = volume_skeletons(pair, labels, size, reading, overwrite=overwrite, must_keep=True)
         ids = read_labels(labels, ignore_label=ignore_label)
         ids = np.where(ids == ignore_label, 0, ids) if ignore_label is not None else ids
         offset = nearest_offsets(ids, skeletons, size)

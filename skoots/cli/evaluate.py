@@ -85,7 +85,8 @@ def evaluate(
 ) -> None:
     """Score a segmentation against true labels, or a snapshot on labelled volumes.
 
-    Of two folders, volumes of the same name are compared and their scores pooled.
+    Of two folders, volumes of the same name are compared and their scores pooled: NAME.labels.tif with
+    NAME.segmentation.tif. Grey images are left out, and a missing prediction is an error.
     """
     from skoots import api
 
@@ -136,6 +137,9 @@ def report(evaluation: Evaluation) -> str:
     heading = console.table([[side, where, _objects(n)] for side, (where, n) in sides.items()], "<<>")
     if evaluation.volumes > 1:
         heading += f"\nPooled over {evaluation.volumes} volumes"
+    if (evaluation.truth, evaluation.prediction) not in (pairs := evaluation.pairs):
+        heading += "".join(f"\n{truth} with {found}" for truth, found in pairs)
+    heading += "".join(f"\nLeft out: {what}" for what in evaluation.left_out)
     return "\n\n".join([heading, metric_table(evaluation.scores), BACKGROUND])
 
 

@@ -14,7 +14,9 @@ import pickle
 import secrets
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -80,17 +82,14 @@ def write_snapshot(
     """
     path = Path(path)
     content = plain({"format": FORMAT, **state})
-    temporary = _temporary_name(path)
     try:
-        _write_sealed(content, temporary)
-        verify(temporary)
-        if keep_as is not None and path.exists():
-            link(path, Path(keep_as))
-        for name in map(Path, links):
-            name.parent.mkdir(exist_ok=True)
-            link(temporary, name)
-        os.replace(temporary, path)
-        for folder in {path.parent, *(Path(name).parent for name in links)}:
+        with replacing(path, content) as temporary:
+            if keep_as is not None and path.exists():
+                link(path, Path(keep_as))
+            for name in map(Path, links):
+                name.parent.mkdir(exist_ok=True)
+                link(temporary, name)
+        for folder in {Path(name).parent for name in links} - {path.parent}:
             _flush_folder(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         room = _free_space(path.parent, _size(content))
@@ -98,9 +97,29 @@ def write_snapshot(
             f"Snapshot {path} could not be written: {_reason(error)}{room}. "
             "The snapshots already there are untouched; make room or give a folder that can be written."
         ) from error
+    return path
+
+
+@contextmanager
+def replacing(path: Path, content: dict[str, Any]) -> Iterator[Path]:
+    """A sealed file under a temporary name, on disk and read back; renamed at the end of the context.
+
+    Args:
+        path: its name afterwards.
+        content: tensors and plain values.
+
+    Raises:
+        OSError: it cannot be written; so does a RuntimeError, as torch reports a full disk.
+    """
+    temporary = _temporary_name(path)
+    try:
+        _write_sealed(content, temporary)
+        verify(temporary)
+        yield temporary
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
     finally:
         remove_if_there(temporary)
-    return path
 
 
 def _write_sealed(content: dict[str, Any], path: Path) -> None:
@@ -287,7 +306,7 @@ def _verify_records(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise _damaged(path, "it is truncated or was overwritten") from error
     if record is not None:
         raise _damaged(path, f"its record {record} does not match its checksum")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -98,6 +100,15 @@ class Volume(ABC):
         """The same volume, which keeps there what it decodes; one that decodes nothing is returned as it
         is."""
         return self
+
+    def is_same_array(self, other: Volume) -> bool:
+        """Whether two volumes are one array on disk, whatever its names: links, levels, data sets."""
+        place = self._place()
+        return place is not None and place == other._place()
+
+    def _place(self) -> tuple[Any, ...] | None:
+        """What no two arrays on disk have in common; None for one that is none of its own."""
+        return None
 
     @abstractmethod
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
@@ -193,6 +204,15 @@ class WritableVolume(Volume):
         raise TypeError(
             f"{self.path} is being written and belongs to one process; close it, then open it elsewhere"
         )
+
+
+def place_of_file(path: str | Path) -> tuple[int, int] | None:
+    """What tells a file or folder from all others, whatever its names; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def plausible_voxel_size(values: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.registry import near_misses
-from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.cache import ChunkCache
 from skoots.volumes.layout import Layout, layout_of, named_axes
 from skoots.volumes.output import Unfinished
@@ -71,6 +71,12 @@ class HDF5Volume(Volume):
 
     def cached_in(self, cache: SegmentCache) -> Volume:
         return ChunkCache(self, cache, self._chunks)
+
+    def _place(self) -> tuple[Any, ...] | None:
+        with self._opened() as root:
+            array = root[self._dataset]  # behind a link, perhaps into another file
+            file = place_of_file(array.file.filename)
+            return None if file is None else (*file, self._h5py.h5o.get_info(array.id).addr)
 
     def _opened(self) -> Any:
         try:

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from skoots.errors import VolumeError
-from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.output import Unfinished, reserve
 from skoots.volumes.segments import SEGMENTS, SegmentCache
@@ -64,6 +64,9 @@ class TiffVolume(Volume):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, *self._given, self._cache)
+
+    def _place(self) -> tuple[int, ...] | None:
+        return place_of_file(self.path)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return self._part(index)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from skoots.errors import VolumeError
-from skoots.volumes.base import Volume, WritableVolume
+from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.cache import ChunkCache
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.output import Unfinished
@@ -50,6 +50,9 @@ class ZarrVolume(Volume):
 
     def cached_in(self, cache: SegmentCache) -> Volume:
         return ChunkCache(self, cache, self._chunks)
+
+    def _place(self) -> tuple[Any, ...] | None:
+        return place_of_file(self._node.folder)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         import tensorstore

@@ -412,9 +412,20 @@ def test_evaluate_prints_a_table(stand_in: StandIn, capsys: pytest.CaptureFixtur
 
 
 def test_evaluate_says_that_folders_are_pooled(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
-    stand_in("evaluate", Evaluation(EVALUATION.scores, "a", "b", 3))
+    pairs = (("a/x.labels.tif", "b/x.segmentation.tif"), ("a/y.labels.tif", "b/y.tif"))
+    left_out = ("z.tif: it looks like a grey image",)
+    stand_in("evaluate", Evaluation(EVALUATION.scores, "a", "b", 2, pairs, left_out))
     assert main(["evaluate", "a", "b"]) == 0
-    assert "Pooled over 3 volumes" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:6] == [
+        "Pooled over 2 volumes",
+        "a/x.labels.tif with b/x.segmentation.tif",
+        "a/y.labels.tif with b/y.tif",
+        "Left out: z.tif: it looks like a grey image",
+    ]
+    assert main(["evaluate", "a", "b", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["pairs"] == [list(pair) for pair in pairs] and value["left_out"] == list(left_out)
 
 
 def test_evaluate_prints_one_json_object(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
