@@ -12,6 +12,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.refusals import writing
 from skoots.volumes.layout import Layout
 from skoots.volumes.segments import SegmentCache
 
@@ -140,7 +141,7 @@ class WritableVolume(Volume):
             array: (*S) or (C, *S), of the box's shape.
 
         Raises:
-            VolumeError: the box reaches outside, or the values do not fit the volume's type.
+            VolumeError: the box reaches outside, the values do not fit the type, or the disk is full.
         """
         self._check_box(box)
         if array.shape != self._array_shape(box):
@@ -148,7 +149,9 @@ class WritableVolume(Volume):
                 f"{self.path}: an array of shape {array.shape} does not fit the box {self._array_shape(box)}."
             )
         if not box.is_empty:
-            self._write(self.layout.index(box), self._cast(array))
+            values = self._cast(array)
+            with writing(self.path, VolumeError):
+                self._write(self.layout.index(box), values)
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
         if (
@@ -184,10 +187,15 @@ class WritableVolume(Volume):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.discard()
+            return
+        try:
+            with writing(self.path, VolumeError):
+                self.close()
+        except BaseException:  # a full disk may show no sooner
+            self.discard()
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
