@@ -18,12 +18,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from skoots.errors import SkootsError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 ENDING = ".partial"  # keeps it out of every search for images and snapshots
 _LOCK, _CONTENT, _REPLACED = "lock", "content", "replaced"
@@ -34,12 +32,11 @@ class Scratch:
     """A hidden folder beside a path, that the next process with the same path removes if this one is killed.
 
     Args:
-        path: the file or folder in whose course it is needed; its parent is made.
+        path: the file or folder in whose course it is needed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._is_removed = path, False
-        path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path)
         while True:
             self.folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ENDING}")
@@ -54,6 +51,22 @@ class Scratch:
             if held is not False and self.folder.exists():
                 return
             self._lock.release()
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name, which may be another's; a copy where there are no hard links.
+
+        Args:
+            source: the file.
+            target: the name, on the file system of this folder.
+        """
+        # never the name of the last time: it stays where the target was the same file already
+        second = self.folder / secrets.token_hex(8)
+        try:
+            os.link(source, second)
+        except OSError:
+            shutil.copyfile(source, second)
+            flush_to_disk(second)
+        os.replace(second, target)
 
     def remove(self) -> None:
         """Remove it with all that it holds; a second call does nothing."""
@@ -160,8 +173,6 @@ def _sweep(folder: Path, path: Path) -> None:
 
 
 def _lock_of(folder: Path) -> BaseFileLock:
-    from filelock import FileLock
-
     return FileLock(folder / _LOCK, thread_local=False)  # one thread may begin a file and another end it
 
 
@@ -171,8 +182,6 @@ def _acquired(lock: BaseFileLock) -> bool | None:
     Raises:
         OSError: its file cannot be made.
     """
-    from filelock import Timeout
-
     try:
         lock.acquire(timeout=0)
     except (Timeout, FileNotFoundError):  # or the folder has just been removed

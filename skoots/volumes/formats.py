@@ -167,6 +167,7 @@ def create_volume(
     kind = format_of(path)
     target = None
     with writing(path, VolumeError):
+        _make_folder_of(path)
         try:
             if kind == "hdf5":
                 from skoots.volumes.hdf5 import HDF5Output
@@ -225,13 +226,19 @@ def write_volume(
 
         check_output(path, overwrite)
         layout = _output_layout(str(path), shape, channels)
-        with writing(path, VolumeError), Unfinished(Path(path), overwrite, VolumeError) as target:
-            write_compressed(target, array, layout, voxel_size, unit)
+        with writing(path, VolumeError):
+            _make_folder_of(str(path))
+            with Unfinished(Path(path), overwrite, VolumeError) as target:
+                write_compressed(target, array, layout, voxel_size, unit)
         return
     with create_volume(
         path, shape, array.dtype, voxel_size, unit, channels, chunks, overwrite, zarr_format
     ) as volume:
         volume.write(Box.of_shape(shape), array)
+
+
+def _make_folder_of(path: str) -> None:
+    Path((split_name(path) or (path, None))[0]).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _output_layout(path: str, shape: Sequence[int], channels: int | None) -> Layout:
