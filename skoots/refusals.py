@@ -1,8 +1,8 @@
 """What the system refuses (space, permission, memory, open files) as one sentence for the user.
 
 Such an error can come from any line that writes, allocates or opens. It is therefore understood in two places
-alone: ``writing`` names the file around code that writes one, and the command line asks ``explained`` about
-everything that reaches it.
+alone: ``writing`` and ``reading`` name the file around code that works on one, and the command line asks
+``explained`` about everything that reaches it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skoots.errors import SkootsError
 
 ROOM = "Make room or choose another folder."
 RIGHTS = "Change its permissions or choose another folder."
-DESCRIPTORS = "Raise the limit (ulimit -n), or use fewer train_settings.dataloader_workers."
+DESCRIPTORS = "Raise the limit (ulimit -n)."
 MEMORY = "Close other programs, or make smaller what is computed at once."
 
 _REMEDIES = {
@@ -146,3 +146,24 @@ def writing(path: Path | str, kind: type[SkootsError] = SkootsError) -> Iterator
             reason = (error.strerror or str(error)).rstrip(".")
             raise kind(f"{path} cannot be written: {reason}. Choose another path.") from error
         raise
+
+
+@contextmanager
+def reading(path: Path | str, kind: type[SkootsError] = SkootsError) -> Iterator[None]:
+    """Around code that reads one file: what the system refuses is not taken for damage of the file.
+
+    Args:
+        path: the file, by the name that the user knows.
+        kind: of the error.
+
+    Raises:
+        SkootsError: of that kind. That memory ran out is no matter of this file, and passes.
+    """
+    try:
+        yield
+    except (*_SPEAKING, SkootsError) as error:
+        refusal = refusal_in(error.__cause__ if isinstance(error, SkootsError) else error)
+        if refusal is None or refusal.is_memory or refusal.is_room:
+            raise
+        remedy = "Check its permissions." if refusal.remedy == RIGHTS else refusal.remedy
+        raise kind(f"{path} cannot be read: {refusal.reason}. {remedy}") from error

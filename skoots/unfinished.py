@@ -45,7 +45,7 @@ class Scratch:
             try:
                 held = _acquired(self._lock)
             except BaseException:  # no file can be opened, or a signal came
-                shutil.rmtree(self.folder, ignore_errors=True)
+                remove_tree(self.folder)
                 raise
             # another process may have taken the folder for a dead one's before it was locked
             if held is not False and self.folder.exists():
@@ -73,10 +73,8 @@ class Scratch:
         if self._is_removed:
             return
         self._is_removed = True
-        if os.name == "nt":  # an open file cannot be removed
-            self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.release()
+        self._lock.release()  # first: Windows removes no open file, and to remove a folder takes an open one
+        remove_tree(self.folder)
 
     def __enter__(self) -> Scratch:
         return self
@@ -165,7 +163,7 @@ def _sweep(folder: Path, path: Path) -> None:
             replaced.rename(path)
         if os.name == "nt":
             lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
     except OSError:  # in a folder that is read-only, or without locks
         return
     finally:
@@ -193,6 +191,17 @@ def _acquired(lock: BaseFileLock) -> bool | None:
             return None
         raise
     return True
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it, as far as the system lets us, and with one open file if need be."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for place, _, _ in os.walk(folder, topdown=False) if folder.exists() else ():
+        with suppress(OSError):
+            for name in os.listdir(place):
+                (Path(place) / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            os.rmdir(place)
 
 
 def flush_to_disk(path: Path) -> None:

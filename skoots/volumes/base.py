@@ -12,7 +12,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.refusals import writing
+from skoots.refusals import reading, writing
 from skoots.volumes.layout import Layout
 from skoots.volumes.segments import SegmentCache
 
@@ -88,7 +88,9 @@ class Volume(ABC):
         self._check_box(box)
         if box.is_empty:
             return np.zeros(self._array_shape(box), self.dtype)
-        array = self.layout.channels_first(self._read(self.layout.index(box)))
+        with reading(self.path, VolumeError):
+            stored = self._read(self.layout.index(box))
+        array = self.layout.channels_first(stored)
         return np.ascontiguousarray(array, dtype=self.dtype)
 
     def read_all(self) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.refusals import writing
+from skoots.refusals import reading, writing
 from skoots.registry import near_misses
 from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume
@@ -62,7 +62,8 @@ def open_volume(
         what, wanted = ("a folder", "a file") if Path(file).is_dir() else ("a file", "a Zarr folder")
         raise VolumeError(f"{file} is {what}, where its name says {wanted}; check the path.")
     try:
-        return _reader(kind)(path, axes, voxel_size)
+        with reading(file, VolumeError):
+            return _reader(kind)(path, axes, voxel_size)
     except OSError as error:
         raise VolumeError(
             f"{file} cannot be read: {error.strerror or error}. Check its permissions."
