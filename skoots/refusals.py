@@ -44,7 +44,8 @@ _TEXTS = {
     r"Too many open files|received 0 items of ancdata": errno.EMFILE,
     r"Input/output error": errno.EIO,
     r"[Oo]ut of memory|not enough memory|an't allocate memory|annot allocate memory|bad_alloc"
-    r"|can't start new thread|failed to map segment": errno.ENOMEM,
+    r"|can't start new thread|failed to map segment"
+    r"|could not (create|execute) a primitive|could not create a memory": errno.ENOMEM,  # oneDNN's words
 }
 _SPEAKING = (OSError, RuntimeError, ValueError, ImportError)
 
@@ -163,7 +164,9 @@ def reading(path: Path | str, kind: type[SkootsError] = SkootsError) -> Iterator
         yield
     except (*_SPEAKING, SkootsError) as error:
         refusal = refusal_in(error.__cause__ if isinstance(error, SkootsError) else error)
-        if refusal is None or refusal.is_memory or refusal.is_room:
+        if refusal is None or refusal.is_room:
             raise
+        if refusal.is_memory:
+            raise MemoryError(refusal.reason) from error
         remedy = "Check its permissions." if refusal.remedy == RIGHTS else refusal.remedy
         raise kind(f"{path} cannot be read: {refusal.reason}. {remedy}") from error

@@ -202,6 +202,8 @@ def remove_tree(folder: Path) -> None:
                 (Path(place) / name).unlink(missing_ok=True)
         with suppress(OSError):
             os.rmdir(place)
+    with suppress(OSError):
+        os.rmdir(folder)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -20,6 +20,7 @@ from skoots.snapshots import (
     read_reference,
     read_snapshot,
 )
+from skoots.snapshots.run_folder import LOCK
 from skoots.training.distributed import Processes
 from skoots.unfinished import remove_tree
 
@@ -145,6 +146,8 @@ def removed_if_it_fails(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        with suppress(OSError):
+            (folder / LOCK).unlink()  # with no file left to open, the rest would find nothing to remove
         remove_tree(folder)
         with suppress(OSError):
             folder.parent.rmdir()  # of an experiment that has no other run
