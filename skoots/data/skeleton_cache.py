@@ -36,7 +36,7 @@ def load_or_trace(
     goes into the user's cache folder; where it is damaged, it becomes ``NAME.skeletons.trch.damaged``.
 
     Args:
-        path: ``NAME.skeletons.trch``; if its folder is read-only, the user's cache folder is taken.
+        path: ``NAME.skeletons.trch``; if its folder is read-only or full, the user's cache folder is taken.
         labels: the label volume; it is never in memory as a whole.
         index: of its objects.
         voxel_size: D edge lengths of a voxel.
@@ -52,7 +52,7 @@ def load_or_trace(
         VolumeError: a skeleton file is another kind of file, or cannot be written and must be.
     """
     mark = fingerprint(index, labels.shape, voxel_size, algorithm)
-    target = path if _is_writable(path.parent) else _cached(path)
+    targets = [path, _cached(path)] if _is_writable(path.parent) else [_cached(path)]
     for place in (path, _cached(path)):
         if overwrite or not place.is_file():
             continue
@@ -60,26 +60,45 @@ def load_or_trace(
             return read_skeletons(place, labels, index, voxel_size, mark), False
         except UnusableError as error:
             log.warning("%s %s; skeletons are traced anew.", place, error.reason)
-            if not error.ours and place == path == target:
-                target = _make_way(path, error)
+            if not error.ours and place == path == targets[0]:
+                targets = _make_way(path, error)
     skeletons = trace_volume(labels, index, voxel_size, algorithm, threads)
-    try:
-        write_skeletons(target, skeletons, mark)
-    except VolumeError as error:
-        if must_keep:
-            raise
-        log.warning("%s They are traced again next time.", error)
+    _keep(skeletons, mark, targets, must_keep)
     return skeletons, True
 
 
-def _make_way(path: Path, error: UnusableError) -> Path:
+def _make_way(path: Path, error: UnusableError) -> list[Path]:
     """Where to keep skeletons beside a file that skoots did not write."""
     if not error.damaged:
-        return _cached(path)
+        return [_cached(path)]
     aside = path.with_name(f"{path.name}.damaged")
     os.replace(path, aside)
     log.warning("It was not written by skoots, and is kept as %s.", aside)
-    return path
+    return [path, _cached(path)]
+
+
+def _keep(skeletons: Skeletons, mark: str, targets: Sequence[Path], must: bool) -> None:
+    """Write them to the first place that takes them."""
+    refused = []
+    for target in targets:
+        try:
+            write_skeletons(target, skeletons, mark)
+            return
+        except VolumeError as error:
+            refused.append(error)
+    if must:
+        raise refused[0]
+    _warn_once(user_cache(), " ".join(map(str, refused)))
+
+
+_said: set[Path] = set()
+
+
+def _warn_once(cache: Path, refused: str) -> None:
+    """For the first of many volumes only: what follows would be the same."""
+    if cache not in _said:
+        _said.add(cache)
+        log.warning("Skeletons are not kept, and traced again by the next training. %s", refused)
 
 
 def fingerprint(index: LabelIndex, shape: Sequence[int], voxel_size: Sequence[float], algorithm: str) -> str:

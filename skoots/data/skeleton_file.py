@@ -17,6 +17,7 @@ from skoots.data.label_index import LabelIndex, labels_at
 from skoots.data.trace import radii_about
 from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import Box
+from skoots.refusals import writing
 from skoots.skeletons import Skeletons
 from skoots.snapshots.files import checksum, load_safely, replacing, verify
 from skoots.volumes import Volume
@@ -74,15 +75,10 @@ def write_skeletons(path: Path, skeletons: Skeletons, mark: str) -> None:
         VolumeError: it cannot be written.
     """
     arrays = {key: torch.from_numpy(np.ascontiguousarray(getattr(skeletons, key))) for key in FIELDS}
-    try:
+    with writing(path, VolumeError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, {"format": FORMAT, "fingerprint": mark, **arrays}):
             pass
-    except (OSError, RuntimeError, SnapshotError) as error:  # torch reports a full disk as a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0].rstrip(".")
-        raise VolumeError(
-            f"The skeleton file {path} cannot be written: {reason}. Make room, or give write permission."
-        ) from error
 
 
 def read_content(path: Path) -> dict[Any, Any]:

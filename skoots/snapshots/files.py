@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import pickle
-import secrets
 import shutil
 import zipfile
 import zlib
@@ -23,8 +22,10 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from skoots.errors import SnapshotError
+from skoots.refusals import refusal_in
 from skoots.snapshots.contents import plain
 from skoots.snapshots.run_folder import what_lies_in
+from skoots.unfinished import Scratch, Unfinished, flush_to_disk
 
 FORMAT = 1
 """Number of the layout that this version writes; it reads this one and all before."""
@@ -83,26 +84,29 @@ def write_snapshot(
     path = Path(path)
     content = plain({"format": FORMAT, **state})
     try:
-        with replacing(path, content) as temporary:
+        with replacing(path, content) as file:
             if keep_as is not None and path.exists():
-                link(path, Path(keep_as))
+                file.link(path, Path(keep_as))
             for name in map(Path, links):
                 name.parent.mkdir(exist_ok=True)
-                link(temporary, name)
-        for folder in {Path(name).parent for name in links} - {path.parent}:
-            _flush_folder(folder)
+                file.link(file.temporary, name)
+            for folder in {name.parent for name in map(Path, links)} - {path.parent}:
+                flush_to_disk(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        room = _free_space(path.parent, _size(content))
+        refusal = refusal_in(error)
+        reason, remedy = (_reason(error), "") if refusal is None else (refusal.reason, f" {refusal.remedy}")
+        if refusal is not None and refusal.is_room:
+            reason += _free_space(path.parent, _size(content))
         raise SnapshotError(
-            f"Snapshot {path} could not be written: {_reason(error)}{room}. "
-            "The snapshots already there are untouched; make room or give a folder that can be written."
+            f"Snapshot {path} could not be written: {reason}. "
+            f"The snapshots already there are untouched.{remedy}"
         ) from error
     return path
 
 
 @contextmanager
-def replacing(path: Path, content: dict[str, Any]) -> Iterator[Path]:
-    """A sealed file under a temporary name, on disk and read back; renamed at the end of the context.
+def replacing(path: Path, content: dict[str, Any]) -> Iterator[Unfinished]:
+    """A sealed file, on disk and read back, that takes its name at the end of the context.
 
     Args:
         path: its name afterwards.
@@ -111,15 +115,10 @@ def replacing(path: Path, content: dict[str, Any]) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; so does a RuntimeError, as torch reports a full disk.
     """
-    temporary = _temporary_name(path)
-    try:
-        _write_sealed(content, temporary)
-        verify(temporary)
-        yield temporary
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
-    finally:
-        remove_if_there(temporary)
+    with Unfinished(path) as file:
+        _write_sealed(content, file.temporary)
+        verify(file.temporary)
+        yield file
 
 
 def _write_sealed(content: dict[str, Any], path: Path) -> None:
@@ -132,33 +131,10 @@ def _write_sealed(content: dict[str, Any], path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-
-
 def link(source: Path, target: Path) -> None:
     """A second name for the same bytes; a copy where the file system has no hard links."""
-    temporary = _temporary_name(target)
-    try:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        remove_if_there(temporary)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a folder cannot be opened
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with Scratch(target) as scratch:
+        scratch.link(source, target)
 
 
 def remove_if_there(path: Path) -> None:

@@ -18,10 +18,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from skoots.loggers.base import Logger
 from skoots.snapshots import Saved, aliases_of
+from skoots.terminal import ProgressBar, progress_bar
 
 if TYPE_CHECKING:
     from skoots.training.runner import TrainingRunner
@@ -98,15 +97,15 @@ class ProgressObserver(Observer):
 
     def __init__(self, every: int = 10, show: bool = True) -> None:
         self.every, self.show = every, show
-        self.bar: tqdm | None = None
-        self.warmup: tqdm | None = None
+        self.bar: ProgressBar | None = None
+        self.warmup: ProgressBar | None = None
         self.began = 0.0
         self.first = 0  # steps made when it began
         self.due = 0  # the step from which on the next numbers are shown
 
     def warmup_step(self, runner: TrainingRunner, done: int, losses: Mapping[str, Any]) -> None:
         if self.warmup is None and self.show:
-            self.warmup = tqdm(total=runner.warmup_steps, unit="step", desc="warm-up", dynamic_ncols=True)
+            self.warmup = progress_bar(total=runner.warmup_steps, unit="step", desc="warm-up")
         if self.warmup is not None:
             self.warmup.update()
         if done == runner.warmup_steps:
@@ -125,12 +124,11 @@ class ProgressObserver(Observer):
             self._next(self.first)
         if self.show and self.bar is None:
             samples = runner.samples_of_epoch
-            self.bar = tqdm(
+            self.bar = progress_bar(
                 total=runner.epochs * samples,
                 initial=runner.epoch * samples + runner.progress.samples,
                 unit=" samples",
                 desc="train",
-                dynamic_ncols=True,
                 smoothing=0.05,
             )
         if self.bar is not None:
@@ -159,7 +157,7 @@ class ProgressObserver(Observer):
         return (
             f"epoch {runner.epoch + 1}/{runner.epochs}, step {runner.progress.batches}/{batches}: "
             f"loss {float(losses['loss']):.3f} ({parts}), lr {runner.learning_rate:.1e}, "
-            f"{tqdm.format_interval(left)} left"
+            f"{timedelta(seconds=round(left))} left"
         )
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.refusals import reading, writing
 from skoots.volumes.layout import Layout
 from skoots.volumes.segments import SegmentCache
 
@@ -89,7 +90,9 @@ class Volume(ABC):
         self._check_box(box)
         if box.is_empty:
             return np.zeros(self._array_shape(box), self.dtype)
-        array = self.layout.channels_first(self._read(self.layout.index(box)))
+        with reading(self.path, VolumeError):
+            stored = self._read(self.layout.index(box))
+        array = self.layout.channels_first(stored)
         return np.ascontiguousarray(array, dtype=self.dtype)
 
     def read_all(self) -> np.ndarray:
@@ -151,7 +154,7 @@ class WritableVolume(Volume):
             array: (*S) or (C, *S), of the box's shape.
 
         Raises:
-            VolumeError: the box reaches outside, or the values do not fit the volume's type.
+            VolumeError: the box reaches outside, the values do not fit the type, or the disk is full.
         """
         self._check_box(box)
         if array.shape != self._array_shape(box):
@@ -159,7 +162,9 @@ class WritableVolume(Volume):
                 f"{self.path}: an array of shape {array.shape} does not fit the box {self._array_shape(box)}."
             )
         if not box.is_empty:
-            self._write(self.layout.index(box), self._cast(array))
+            values = self._cast(array)
+            with writing(self.path, VolumeError):
+                self._write(self.layout.index(box), values)
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
         if (
@@ -195,10 +200,15 @@ class WritableVolume(Volume):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.discard()
+            return
+        try:
+            with writing(self.path, VolumeError):
+                self.close()
+        except BaseException:  # a full disk may show no sooner
+            self.discard()
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(

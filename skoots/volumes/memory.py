@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from skoots.errors import VolumeError
+from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.layout import Layout, guess_axes, layout_of
-from skoots.volumes.output import Unfinished, reserve
+from skoots.volumes.output import reserve
 
 
 class NumpyVolume(Volume):
@@ -82,4 +83,4 @@ class NumpyOutput(WritableVolume):
 
     def discard(self) -> None:
         self._array = None
-        self._target.discard()
+        self._target.remove()

@@ -12,9 +12,10 @@ import numpy as np
 import tifffile
 
 from skoots.errors import VolumeError
+from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.layout import Layout, layout_of
-from skoots.volumes.output import Unfinished, reserve
+from skoots.volumes.output import reserve
 from skoots.volumes.segments import SEGMENTS, SegmentCache
 from skoots.volumes.tiff_metadata import voxel_size_of
 from skoots.volumes.tiff_pages import PageReader
@@ -148,7 +149,7 @@ class TiffOutput(WritableVolume):
 
     def discard(self) -> None:
         self._array = None
-        self._target.discard()
+        self._target.remove()
 
 
 def write_compressed(
@@ -168,8 +169,7 @@ def write_compressed(
         unit: their unit, or None.
     """
     described = tiff_arguments(layout, array.dtype, voxel_size, unit)
-    with target:
-        tifffile.imwrite(str(target.temporary), np.ascontiguousarray(array), compression="zlib", **described)
+    tifffile.imwrite(str(target.temporary), np.ascontiguousarray(array), compression="zlib", **described)
 
 
 def tiff_arguments(
