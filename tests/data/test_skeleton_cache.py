@@ -18,6 +18,7 @@ from skoots.data.label_index import index_labels
 from skoots.data.skeleton_file import read_content
 from skoots.errors import VolumeError
 from skoots.skeletons import skeletonize
+from skoots.snapshots import files
 from skoots.snapshots.files import replacing
 from skoots.synthetic import make_volume
 from skoots.volumes.array import ArrayVolume
@@ -105,7 +106,7 @@ def read_only(monkeypatch, user_cache):
     def refuse(path, *_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(skeleton_cache, "Unfinished", refuse)
+    monkeypatch.setattr(files, "Unfinished", refuse)
     monkeypatch.setattr(skeleton_cache, "_said", set())
 
 
@@ -122,14 +123,14 @@ def test_without_any_place_to_keep_them_it_is_said_once(path, labels, read_only,
 
 
 def test_a_full_disk_beside_the_labels_uses_the_users_cache(path, labels, user_cache, monkeypatch, caplog):
-    real = skeleton_cache.Unfinished
+    real = files.Unfinished
 
     def full_here(place, *words):
         if place.parent == path.parent:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(place, *words)
 
-    monkeypatch.setattr(skeleton_cache, "Unfinished", full_here)
+    monkeypatch.setattr(files, "Unfinished", full_here)
     assert load_or_trace(path, labels, ISOTROPIC)[1] and not load_or_trace(path, labels, ISOTROPIC)[1]
     assert not path.exists() and not caplog.messages
 

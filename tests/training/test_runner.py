@@ -654,7 +654,7 @@ def test_the_last_epoch_has_a_line_in_any_case(make_runner: Make, caplog: pytest
 
 STEP_LINE = re.compile(
     r"epoch (\d)/3, step (\d)/2: loss \d\.\d{3} \(vector [\d.]+ semantic [\d.]+ skeleton [\d.]+\), "
-    r"lr 1\.0e-02, \d\d:\d\d left"
+    r"lr 1\.0e-02, \d:\d\d:\d\d left"
 )
 
 
