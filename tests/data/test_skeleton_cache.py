@@ -344,7 +344,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(path, labels, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace_(a, b)))
     load_or_trace(path, labels, ISOTROPIC)
-    assert done[:2] == ["fsync", "replace"]
+    assert "fsync" in done[: done.index("replace")]
 
 
 def test_skeletons_that_cannot_be_kept(path, labels, monkeypatch, caplog):
