@@ -26,7 +26,7 @@ import torch
 from skoots.api.prepare import device_of
 from skoots.api.start import Origin
 from skoots.config import Config, load_config
-from skoots.errors import SkootsError, Terminated
+from skoots.errors import ECHO, STOP_SIGNALS, SkootsError, Terminated, heard_signals
 from skoots.runtime import choose_device, cpu_count
 from skoots.training.distributed import (
     is_one_of_several,
@@ -35,7 +35,7 @@ from skoots.training.distributed import (
     lost_touch,
     was_restarted,
 )
-from skoots.training.stopping import SIGNALS, StopSignals
+from skoots.training.stopping import StopSignals
 
 if TYPE_CHECKING:
     from skoots.api.train import TrainingOutcome
@@ -188,7 +188,7 @@ def train_as_one(job: Job) -> TrainingOutcome:
     if was_restarted() and _is_hopeless(job.scratch):
         raise SystemExit(1)
     parent = os.getppid()
-    for number in SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
+    for number in STOP_SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
         signal.signal(number, signal.SIG_IGN)
     with _telling_failures(job.scratch), _terminal(job.level):
         stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
@@ -312,10 +312,16 @@ def _failures(scratch: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _handing_on_signals(message: Path) -> Iterator[None]:
-    """Write signals down for the processes, the second one ends everything; only a main thread hears any."""
+    """Write signals down for the processes; a second one, other than the echo of the first, ends everything. Only
+    a main thread hears any."""
+    first: float | None = None
 
     def hand_on(number: int, frame: object) -> None:
-        again = message.exists()
+        nonlocal first
+        now, again = time.monotonic(), first is not None
+        first = first or now
+        if again and now - first < ECHO:
+            return
         temporary = message.with_suffix(".new")
         temporary.write_text(str(NOW if again else int(number)))
         temporary.replace(message)
@@ -326,7 +332,7 @@ def _handing_on_signals(message: Path) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    before = {number: signal.signal(number, hand_on) for number in heard_signals()}
     try:
         yield
     finally:

@@ -90,7 +90,7 @@ def build_runner(
     ascending = bool(section.key_metric_asc)
     interval, monitor = timing_of(section.scheduler or {})
     plain, precision = config.resolved(), Precision(section.precision, device)
-    crop = (loader.batch_size or 1, prepared.facts.in_channels, *prepared.crop)
+    crop = (loader.batch_size, prepared.facts.in_channels, *prepared.crop)
     runner = RUNNERS.get(section.type)(
         model,
         optimizer,

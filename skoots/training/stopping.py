@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-]  # Ctrl-C; the end of a job; what a queue sends some minutes before it
+from skoots.errors import ECHO, heard_signals
 
 
 class Stopped(Exception):  # noqa: N818 - no error
@@ -29,7 +28,8 @@ class Stopped(Exception):  # noqa: N818 - no error
 class StopSignals:
     """Takes note of signals; the loops ask for them after every step.
 
-    The second signal ends the process at once: what was saved before is whole, whatever is being written.
+    A second signal, other than the echo of the first, ends the process at once: what was saved before is whole,
+    whatever is being written.
 
     Args:
         sent: asked each time for a signal that came another way, e.g. from the process that started this
@@ -40,6 +40,7 @@ class StopSignals:
     def __init__(self, sent: Callable[[], int | None] = lambda: None, listens: bool = True) -> None:
         self.noted: int | None = None
         self.in_loop = False
+        self._at = 0.0
         self._sent, self._listens = sent, listens
 
     @contextmanager
@@ -58,7 +59,7 @@ class StopSignals:
         if not self._listens or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        before = {number: signal.signal(number, self._note) for number in heard_signals()}
         try:
             yield
         finally:
@@ -70,6 +71,8 @@ class StopSignals:
         return self.noted or self._sent() or 0
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.noted is not None:
+        now = time.monotonic()
+        if self.noted is None:
+            self.noted, self._at = signum, now
+        elif now - self._at > ECHO:
             os._exit(128 + signum)
-        self.noted = signum
