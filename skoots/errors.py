@@ -15,12 +15,12 @@ STOP_SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK")
     if hasattr(signal, name)
 )
-"""What asks for the end: Ctrl-C; a queue or ``kill``; a terminal that closes; a queue some minutes before it
+"""What asks for the end: Ctrl-C; ``kill`` or a queue; a terminal that closes; a queue minutes before it
 kills; Ctrl-Break on Windows."""
 
 ECHO = 1.0
-"""Seconds in which another signal is the same request: ``timeout`` signals the process and then its whole group, a
-closing terminal and its shell do so both."""
+"""Seconds in which another signal is the same request: ``timeout`` signals a process and then its whole
+group, and a terminal that closes does so together with its shell."""
 
 
 class SkootsError(Exception):
@@ -58,8 +58,8 @@ def signal_of(stop: KeyboardInterrupt) -> int:
 
 
 def heard_signals() -> list[signal.Signals]:
-    """Those of ``STOP_SIGNALS`` that are not ignored: ``nohup`` has SIGHUP ignored, a shell without job control
-    SIGINT in its background, and so it stays."""
+    """Those of ``STOP_SIGNALS`` that are not ignored: under ``nohup`` SIGHUP is, and in the background of a
+    script SIGINT, and so it stays."""
     return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 

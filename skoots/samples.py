@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -86,6 +87,18 @@ class Batch:
             voxel_size=samples[0].voxel_size,
             origins=tuple(s.origin for s in samples),
         )
+
+    @staticmethod
+    def bytes_of(samples: int, channels: int, shape: Sequence[int]) -> int:
+        """Memory that a batch takes.
+
+        Args:
+            samples: B.
+            channels: C.
+            shape: D voxels of a window.
+        """
+        image, labels, offset, inscribed, valid = 4 * channels, 8, 4 * len(shape), 4, 1
+        return samples * math.prod(shape) * (image + labels + offset + inscribed + valid)
 
     @property
     def foreground(self) -> Tensor:

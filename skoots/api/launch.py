@@ -26,12 +26,14 @@ import torch
 from skoots.api.prepare import device_of
 from skoots.api.start import Origin
 from skoots.config import Config, load_config
+from skoots.data.workers import WorkerLostError
 from skoots.errors import ECHO, STOP_SIGNALS, SkootsError, Terminated, heard_signals
 from skoots.runtime import choose_device, cpu_count
 from skoots.training.distributed import (
     is_one_of_several,
     joined,
     local_rank,
+    local_world,
     lost_touch,
     was_restarted,
 )
@@ -194,7 +196,7 @@ def train_as_one(job: Job) -> TrainingOutcome:
         stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
         _watch(job.scratch / STOP, parent, stop)
         settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
-        torch.set_num_threads(max(1, cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
+        torch.set_num_threads(max(1, cpu_count() // local_world()))
         device = choose_device(job.device or device_of(settings, local_rank()))
         with joined(device) as processes:
             origin = origin_after(job.origin, job.scratch / RUN)
@@ -208,8 +210,8 @@ def train_as_one(job: Job) -> TrainingOutcome:
 
 
 def _is_hopeless(scratch: Path) -> bool:
-    """Whether a process failed with a sentence for the user: trying again would not mend it."""
-    return any(failure["sentence"] is not None for failure in _failures(scratch))
+    """Whether a process failed with what trying again would not mend."""
+    return any(failure["lasting"] for failure in _failures(scratch))
 
 
 def _watch(message: Path, parent: int, stop: StopSignals) -> None:
@@ -272,12 +274,14 @@ def _telling_failures(scratch: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         sentence = str(error) if isinstance(error, SkootsError) else None
+        lasting = sentence is not None and not isinstance(error, WorkerLostError)
         about = {
             "rank": rank,
             "restart": int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
             "lost_touch": lost_touch(error),
             "time": time.time(),
             "sentence": sentence,
+            "lasting": lasting,
             "traceback": traceback.format_exc(),
         }
         (scratch / f"{FAILURE}-{about['restart']}-{rank}").write_bytes(pickle.dumps(about))
@@ -312,8 +316,8 @@ def _failures(scratch: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _handing_on_signals(message: Path) -> Iterator[None]:
-    """Write signals down for the processes; a second one, other than the echo of the first, ends everything. Only
-    a main thread hears any."""
+    """Write signals down for the processes; a second one, other than an echo of the first, ends everything.
+    Only a main thread hears any."""
     first: float | None = None
 
     def hand_on(number: int, frame: object) -> None:

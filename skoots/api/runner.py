@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from skoots.api.build import decoding_of, map_channels
 from skoots.api.pictures import picture_observers
-from skoots.api.prepare import Prepared, training_crops
+from skoots.api.prepare import Prepared, about_workers, training_crops
 from skoots.api.provenance import provenance
 from skoots.api.start import Start
 from skoots.config import Config
@@ -26,7 +26,7 @@ from skoots.metrics import METRIC_NAMES
 from skoots.snapshots import SnapshotManager, link, pool_name, snapshot_name, verify
 from skoots.training.averaging import ExponentialAverage, StochasticAverage
 from skoots.training.compiling import compiler
-from skoots.training.distributed import Network, Processes
+from skoots.training.distributed import Network, Processes, local_world
 from skoots.training.early_stopping import EarlyStopping
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
@@ -73,6 +73,10 @@ def build_runner(
         settings.dataloader_pin_memory,
         Share(processes.rank, processes.world),
     )
+    if settings.dataloader_workers and processes.is_first:
+        told, enough = about_workers(prepared, loader, local_world())
+        if not enough:
+            log.warning("%s", told)
     evaluate = build_evaluator(prepared, processes) if prepared.validation else None
     if evaluate is not None:
         _check_key_metric(prepared)

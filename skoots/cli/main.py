@@ -37,7 +37,7 @@ from skoots.cli.options import DEBUG, Debug
 from skoots.errors import ECHO, SkootsError, Terminated, heard_signals, signal_of
 
 MENDABLE = 2  # exit status of a failure that the user can mend; the same as that of a mistyped option
-STOPPED = 128  # and the number of the signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, as shells report them
+STOPPED = 128  # and the number of the signal, as shells report them: 130 for Ctrl-C, 143 for SIGTERM
 
 
 class Verbs(typer.core.TyperGroup):
@@ -58,7 +58,7 @@ class Verbs(typer.core.TyperGroup):
 
 @contextmanager
 def signals_like_ctrl_c() -> Iterator[None]:
-    """Clean up where signals would end the process without a word, and once: a second signal, other than the
+    """Clean up where signals would end the process without a word, and once: a second signal, other than an
     echo of the first, ends it at once. Only a main thread can.
 
     Where Python cannot raise, in the callback of a weak reference for instance, it drops what a signal raises

@@ -1,7 +1,7 @@
 """Objects between two processes, over a pair of sockets.
 
-Arrays go as they lie in memory, and neither shared memory nor semaphores are needed: containers have little of
-them (64 MiB in Docker). Either end sees at once that the other one is gone.
+Arrays go as they lie in memory, and no shared memory is needed, of which containers have little (64 MiB in
+Docker). Either end sees at once that the other one is gone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def receive(end: socket.socket) -> Any:
 
 
 def _read(end: socket.socket, size: int) -> memoryview:
-    data = memoryview(np.empty(size, np.uint8))  # a bytearray would be filled with zeros first
+    data = np.empty(size, np.uint8).data  # a bytearray would be filled with zeros first
     left = data
     while left:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from skoots.data.dataset import CoveringDataset, CropDataset
-from skoots.data.workers import AHEAD, Waiting, Workers
+from skoots.data.workers import COPIES, Waiting, Workers
 from skoots.errors import ConfigError, Fault
 from skoots.samples import Batch
 
@@ -115,6 +115,11 @@ class Loader:
             return
         for each in keys:
             yield self._finish(self._make(each))
+
+    @property
+    def held(self) -> int:
+        """Batches that are in memory at once, at most."""
+        return 1 if self._workers is None else COPIES * self._workers.count + 1
 
     def close(self) -> None:
         """End the workers; to be called when no more batches are needed."""

@@ -1,9 +1,9 @@
 """Processes that load batches for the one that trains.
 
-They end when they are told to and, by themselves, when the process that started them is gone. They are told by
-``SIGKILL``: they hold nothing that could be left half done. Other signals are not theirs to answer: a terminal or
-a queue sends those to the whole process group, and the training, which needs batches up to the end of its step,
-ends them.
+They end when they are told to and, by themselves, when the process that started them is gone. They are told
+by SIGKILL, since they hold nothing that could be left half done. Other signals are not theirs to answer: a
+terminal or a queue sends them to the whole process group, and the training, which may need batches up to the
+end of its step, ends its workers itself.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ AHEAD = 2  # batches that each worker is asked for before the first of them is u
 TURN = 0.1  # seconds between two looks for signals while a batch is awaited
 GRACE = 1.0  # seconds in which a signal that ended a worker reaches this process too
 
+COPIES = AHEAD + 1  # batches that exist for each worker at most: those, and one between the two processes
+
 Make = Callable[[Sequence[Any]], Any]
 Waiting = Callable[[float], None]
 
 
-class WorkerLost(SkootsError):
+class WorkerLostError(SkootsError):
     """A worker has died; trying again may go well."""
 
 
@@ -146,8 +148,8 @@ class Workers:
             self.close()
             raise SkootsError(
                 f"train_settings.dataloader_workers: process {number + 1} of {self.count} that loads crops "
-                f"could not be started: {error.strerror or error}. Write a smaller number; with 0 the training "
-                "loads them itself."
+                f"could not be started: {error.strerror or error}. Write a smaller number; with 0 the "
+                "training loads them itself."
             ) from error
         if not forks:  # it is given what a fork has
             parts = pack((plugin_files(), pickle.dumps(self.make)))
@@ -199,7 +201,7 @@ def _end(workers: list[_Worker]) -> None:
     workers.clear()
 
 
-def _how_it_ended(process: BaseProcess, waiting: Waiting) -> WorkerLost:
+def _how_it_ended(process: BaseProcess, waiting: Waiting) -> WorkerLostError:
     end = time.monotonic() + GRACE
     while time.monotonic() < end:  # if a signal to all has ended it, this process learns of it now
         process.join(TURN)
@@ -208,9 +210,11 @@ def _how_it_ended(process: BaseProcess, waiting: Waiting) -> WorkerLost:
     how = "has closed its connection" if status is None else f"ended with status {status}"
     if status is not None and status < 0:
         how = f"was killed by {signal.Signals(-status).name}"
-    return WorkerLost(
-        f"A process that loads crops {how}. Often memory ran out: a smaller train_settings.dataloader_workers, "
-        "train_settings.batch_size or data.crop_size needs less. skoots resume goes on from the latest snapshot."
+    return WorkerLostError(
+        f"A process that loads crops {how}. Often memory ran out: fewer "
+        "train_settings.dataloader_workers, "
+        "a smaller train_settings.batch_size or data.crop_size need less. skoots resume goes on from the latest "
+        "snapshot."
     )
 
 

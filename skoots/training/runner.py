@@ -303,14 +303,14 @@ class TrainingRunner:
 
     @contextmanager
     def batches(self) -> Iterator[Iterator[Batch]]:
-        """Those of the epoch that the sampler was told of; signals end the wait for one, and loading ends with
-        the block."""
+        """Those of the epoch that the sampler was told of; signals end the wait for one, and loading ends
+        with the block."""
         with closing(self.loader.batches(self._heed_while_waiting)) as batches:
             yield batches
 
     def _heed_while_waiting(self, seconds: float) -> None:
-        """A single process is between two steps here. Of several the others may be in the middle of one, which
-        ends if the batch comes soon."""
+        """A single process is between two steps here. Of several, the others may be in the middle of one,
+        which ends if the batch comes soon."""
         number = self.stop.asked()
         if number and self.processes.world == 1:
             raise Stopped(number)

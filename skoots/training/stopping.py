@@ -28,8 +28,8 @@ class Stopped(Exception):  # noqa: N818 - no error
 class StopSignals:
     """Takes note of signals; the loops ask for them after every step.
 
-    A second signal, other than the echo of the first, ends the process at once: what was saved before is whole,
-    whatever is being written.
+    A second signal, other than an echo of the first, ends the process at once: what was saved before is
+    whole, whatever is being written.
 
     Args:
         sent: asked each time for a signal that came another way, e.g. from the process that started this

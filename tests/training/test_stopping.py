@@ -8,12 +8,13 @@ import threading
 
 import pytest
 
-from skoots.training.stopping import SIGNALS, StopSignals
+from skoots.errors import STOP_SIGNALS
+from skoots.training.stopping import StopSignals
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: signal.Signals(n).name)
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda n: signal.Signals(n).name)
 def test_a_signal_is_noted_and_heeded_where_it_is_asked_for(number: int) -> None:
-    before = {n: signal.getsignal(n) for n in SIGNALS}
+    before = {n: signal.getsignal(n) for n in STOP_SIGNALS}
     stop = StopSignals()
     with stop.listening():
         assert stop.asked() == 0
@@ -22,7 +23,7 @@ def test_a_signal_is_noted_and_heeded_where_it_is_asked_for(number: int) -> None
             if stop.asked():
                 break
     assert stop.asked() == stop.noted == number
-    assert {n: signal.getsignal(n) for n in SIGNALS} == before
+    assert {n: signal.getsignal(n) for n in STOP_SIGNALS} == before
 
 
 def test_a_signal_that_came_another_way_counts() -> None:
