@@ -193,8 +193,9 @@ def about_workers(prepared: Prepared, loader: Loader, processes: int = 1) -> tup
     count = loader.held * processes
     free = free_memory(torch.device("cpu"))
     told = (
-        f"loading: train_settings.dataloader_workers {prepared.config.train_settings.dataloader_workers}; up to "
-        f"{count} batches of {batch / 2**20:.1f} MiB are in memory at once, {count * batch / 2**20:,.0f} MiB"
+        f"loading: train_settings.dataloader_workers {prepared.config.train_settings.dataloader_workers}; "
+        f"up to {count} batches of {batch / 2**20:.1f} MiB are in memory at once, "
+        f"{count * batch / 2**20:,.0f} MiB"
     )
     if free is None or count * batch <= free:
         return f"{told}; shared memory (/dev/shm) is not needed.", True

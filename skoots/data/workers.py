@@ -98,18 +98,18 @@ class Workers:
         Raises:
             SkootsError: a worker was killed, or could not be started.
         """
-        if not self._workers:
-            self._start()
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
         given = itertools.count()
         everything = False
         try:
+            equipment = [] if self._workers else self._start()
+            threading.Thread(
+                target=self._receive, args=(equipment, len(keys), arrived), name="skoots-batches", daemon=True
+            ).start()
+            if equipment:
+                _next_of(arrived, waiting)
             for _ in range(AHEAD * self.count):
                 self._ask(next(given), keys)
-            receiving = threading.Thread(
-                target=self._receive, args=(len(keys), arrived), name="skoots-batches", daemon=True
-            )
-            receiving.start()
             for _ in keys:
                 batch = _next_of(arrived, waiting)
                 self._ask(next(given), keys)
@@ -127,7 +127,8 @@ class Workers:
         """End the processes; the next batches would start others."""
         _end(self._workers)
 
-    def _start(self) -> None:
+    def _start(self) -> list[memoryview]:
+        """Returns what each is to be given, packed; a fork has it."""
         # Zarr's library does not survive a fork.
         context = multiprocessing.get_context("forkserver" if "tensorstore" in sys.modules else None)
         forks = context.get_start_method() == "fork"
@@ -151,18 +152,20 @@ class Workers:
                 f"could not be started: {error.strerror or error}. Write a smaller number; with 0 the "
                 "training loads them itself."
             ) from error
-        if not forks:  # it is given what a fork has
-            parts = pack((plugin_files(), pickle.dumps(self.make)))
-            for worker in self._workers:
-                _tell(worker, parts)
+        return [] if forks else pack((plugin_files(), pickle.dumps(self.make)))
 
     def _ask(self, number: int, keys: Sequence[Sequence[Any]]) -> None:
         if number < len(keys):
             _tell(self._workers[number % self.count], pack(keys[number]))
 
-    def _receive(self, count: int, arrived: queue.SimpleQueue[Any]) -> None:
-        torch.set_num_threads(1)  # of this thread
+    def _receive(
+        self, equipment: Sequence[memoryview], count: int, arrived: queue.SimpleQueue[Any]
+    ) -> None:
         workers = list(self._workers)
+        if equipment:
+            for worker in workers:  # which take it once they are up, after seconds
+                _tell(worker, equipment)
+            arrived.put(None)
         for number in range(count):
             worker = workers[number % len(workers)]
             try:
@@ -212,9 +215,8 @@ def _how_it_ended(process: BaseProcess, waiting: Waiting) -> WorkerLostError:
         how = f"was killed by {signal.Signals(-status).name}"
     return WorkerLostError(
         f"A process that loads crops {how}. Often memory ran out: fewer "
-        "train_settings.dataloader_workers, "
-        "a smaller train_settings.batch_size or data.crop_size need less. skoots resume goes on from the latest "
-        "snapshot."
+        "train_settings.dataloader_workers, a smaller train_settings.batch_size or data.crop_size need less. "
+        "skoots resume goes on from the latest snapshot."
     )
 
 
