@@ -133,7 +133,7 @@ def build_runner(
         ),
     )
     if evaluate is not None:
-        evaluate.heed = runner.heed
+        evaluate.heed, evaluate.at_once = runner.heed, runner.at_once
     if start.state is not None:
         _go_on(runner, start, config)
     return runner

@@ -147,7 +147,6 @@ def _pinned() -> Callable[[Any], Any]:
 
     def pin(batch: Any) -> Any:
         torch.cuda.set_device(device)  # of this thread, which would take up memory on the first GPU otherwise
-        torch.set_num_threads(1)  # of this thread: copying needs no more
         return batch.pin_memory()
 
     return pin

@@ -158,9 +158,7 @@ class Workers:
         if number < len(keys):
             _tell(self._workers[number % self.count], pack(keys[number]))
 
-    def _receive(
-        self, equipment: Sequence[memoryview], count: int, arrived: queue.SimpleQueue[Any]
-    ) -> None:
+    def _receive(self, equipment: Sequence[memoryview], count: int, arrived: queue.SimpleQueue[Any]) -> None:
         workers = list(self._workers)
         if equipment:
             for worker in workers:  # which take it once they are up, after seconds

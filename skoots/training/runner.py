@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -316,6 +316,11 @@ class TrainingRunner:
             raise Stopped(number)
         if number and seconds > PATIENCE:
             raise Terminated(number)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Where nothing that counts is half done, a signal ends it in its middle; the only process does so,
+        since others would wait for this one."""
+        return self.stop.at_once() if self.processes.world == 1 else nullcontext()
 
     def heed_signals(self) -> None:
         """Where nothing is to be saved.

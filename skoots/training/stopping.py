@@ -14,7 +14,7 @@ from skoots.errors import ECHO, heard_signals
 
 
 class Stopped(Exception):  # noqa: N818 - no error
-    """A signal asked for the end; raised only where the state of the training is whole.
+    """A signal asked for the end; raised only where the training can be gone on with.
 
     Args:
         signum: its number.
@@ -41,6 +41,7 @@ class StopSignals:
         self.noted: int | None = None
         self.in_loop = False
         self._at = 0.0
+        self._at_once = False
         self._sent, self._listens = sent, listens
 
     @contextmanager
@@ -66,6 +67,15 @@ class StopSignals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Signals raise ``Stopped`` wherever the block is: nothing in it counts until it is done."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def asked(self) -> int:
         """The number of the signal that has arrived, 0 if none has."""
         return self.noted or self._sent() or 0
@@ -74,5 +84,7 @@ class StopSignals:
         now = time.monotonic()
         if self.noted is None:
             self.noted, self._at = signum, now
+            if self._at_once:
+                raise Stopped(signum)
         elif now - self._at > ECHO:
             os._exit(128 + signum)
