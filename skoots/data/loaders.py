@@ -117,6 +117,11 @@ class Loader:
             yield self._finish(self._make(each))
 
     @property
+    def has_workers(self) -> bool:
+        """Whether other processes load."""
+        return self._workers is not None
+
+    @property
     def held(self) -> int:
         """Batches that are in memory at once, at most."""
         return 1 if self._workers is None else COPIES * self._workers.count + 1

@@ -306,7 +306,15 @@ class TrainingRunner:
         """Those of the epoch that the sampler was told of; signals end the wait for one, and loading ends
         with the block."""
         with closing(self.loader.batches(self._heed_while_waiting)) as batches:
-            yield batches
+            yield batches if self.loader.has_workers else self._loaded_here(batches)
+
+    def _loaded_here(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            with self.at_once():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def _heed_while_waiting(self, seconds: float) -> None:
         """A single process is between two steps here. Of several, the others may be in the middle of one,
