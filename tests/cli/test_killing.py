@@ -233,6 +233,30 @@ class Slow(Tversky):
         print("in the step", flush=True)
         time.sleep(1000)
 """
+SLOW_VALIDATION = """
+import time
+import torch
+from skoots.models.criteria.base import CRITERIA
+from skoots.models.criteria.tversky import Tversky
+
+@CRITERIA.register
+class SlowLater(Tversky):
+    def forward(self, *args, **kwargs):
+        if torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        print("in the window", flush=True)
+        time.sleep(1000)
+"""
+SLOW_AUGMENTATION = """
+import time
+from skoots.data.augment import AUGMENTATIONS, Augmentation
+
+@AUGMENTATIONS.register
+class Sleepy(Augmentation):
+    def __call__(self, window, rng):
+        print("on the disk", flush=True)
+        time.sleep(1000)
+"""
 BAD_AUGMENTATION = """
 from skoots.data.augment import AUGMENTATIONS, Augmentation
 from skoots.errors import VolumeError
@@ -345,6 +369,37 @@ def test_a_signal_in_validation(zygote: Zygote) -> None:
     assert time.monotonic() - began < 10
     state, _ = read_newest(only_run(zygote, "validating"))
     assert (state["epoch"], state["sampler"]["batches"]) == (0, 6)
+
+
+def test_a_signal_in_a_window_that_takes_for_ever(zygote: Zygote) -> None:
+    (zygote.log.parent / "later.py").write_text(SLOW_VALIDATION)
+    head = "model.heads.semantic={type: SemanticHead, criterion: {type: SlowLater}}"
+    workers = "train_settings.dataloader_workers=1"
+    child = zygote.start(command("window", head, "--plugin", "later.py", workers))
+    zygote.wait_for("in the window")
+    os.kill(child, signal.SIGHUP)
+    began = time.monotonic()
+    assert zygote.status() == 129, zygote.log.read_text()
+    assert time.monotonic() - began < 10
+    assert_no_process_is_left(zygote)
+    state, _ = read_newest(only_run(zygote, "window"))
+    assert (state["epoch"], state["sampler"]["batches"]) == (1, 6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_while_a_batch_is_awaited(zygote: Zygote, workers: int) -> None:
+    """On a disk that does not answer."""
+    (zygote.log.parent / "sleepy.py").write_text(SLOW_AUGMENTATION)
+    loading = f"train_settings.dataloader_workers={workers}"
+    words = command(f"awaited-{workers}", "data.augment=[Sleepy]", "--plugin", "sleepy.py", loading)
+    child = zygote.start(words)
+    zygote.wait_for("on the disk")
+    to_group(child, signal.SIGTERM)
+    began = time.monotonic()
+    assert zygote.status() == 143, zygote.log.read_text()
+    assert time.monotonic() - began < 10
+    assert_no_process_is_left(zygote)
+    read_newest(only_run(zygote, f"awaited-{workers}"))
 
 
 def test_a_second_signal_ends_at_once(zygote: Zygote) -> None:
