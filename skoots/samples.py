@@ -118,6 +118,6 @@ class Batch:
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; torch's data loader calls this."""
+        """The same batch in page-locked memory; the loader calls this."""
         pinned: dict[str, Any] = {name: tensor.pin_memory() for name, tensor in self.tensors().items()}
         return replace(self, **pinned)

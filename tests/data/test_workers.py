@@ -205,6 +205,21 @@ def test_killed_while_it_delivers(workers: Any) -> None:
         list(batches)
 
 
+def test_what_finishes_a_batch_is_done_here(workers: Any) -> None:
+    loading = Workers(squares, 1, finish=lambda batch: (batch.tolist(), os.getpid()))
+    try:
+        assert list(loading.batches(KEYS[:2], patient)) == [([0, 1], os.getpid()), ([1, 4], os.getpid())]
+    finally:
+        loading.close()
+
+    def fails(batch: Any) -> Any:
+        raise ValueError("no room in page-locked memory")
+
+    with pytest.raises(ValueError, match="no room"):
+        list(Workers(squares, 1, finish=fails).batches(KEYS, patient))
+    assert not pids()
+
+
 def test_what_is_asked_while_a_batch_is_awaited_ends_the_wait(workers: Any) -> None:
     class Stop(Exception):  # noqa: N818
         pass
