@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("skoots")
 RUN, STOP, FAILURE = "run", "stop", "failure"
 """Files in the scratch folder: the run's folder; the signal that ends it; what a process failed with."""
+SHARED_MEMORY = "Give a container more, e.g. docker run --shm-size=1g, or train in one process."
 NOW = -1  # instead of a signal: at once
 INTERRUPT = getattr(signal, "SIGUSR2", signal.SIGTERM)
 STOPPED_WITHIN = 30  # seconds that the others of a process that died are given
@@ -160,6 +161,11 @@ class _Launch:
         number = _number_in(self.job.scratch / STOP)
         if number is not None:
             return Terminated(number)
+        if isinstance(error, OSError):  # its queues have semaphores there
+            return SkootsError(
+                f"The processes could not be started: {error.strerror or error}. They need some shared "
+                f"memory (/dev/shm). {SHARED_MEMORY}"
+            )
         told = _failures(self.job.scratch)
         last = [failure for failure in told if failure["restart"] == max(f["restart"] for f in told)]
         causes = sorted((f for f in last if not f["lost_touch"]), key=lambda f: f["time"])
@@ -169,6 +175,8 @@ class _Launch:
         if causes:
             return RuntimeError(f"Process {causes[0]['rank']} failed:\n{causes[0]['traceback']}")
         silent = sorted(set(range(self.count)) - {failure["rank"] for failure in last})
+        if not silent and last and any("/dev/shm" in f["traceback"] for f in last):
+            return SkootsError(f"The GPUs exchange gradients through shared memory. {SHARED_MEMORY}")
         if not silent and last:
             return SkootsError("The processes lost touch with each other:\n" + last[0]["traceback"])
         if not silent or not hasattr(error, "failures"):

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ from skoots.cli.main import main, signals_like_ctrl_c
 from skoots.config.yaml12 import dump
 from skoots.errors import ECHO, Terminated
 from skoots.snapshots import read_newest, read_snapshot
+from skoots.synthetic import make_volume
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 KILLS = 50
@@ -310,6 +313,40 @@ def test_workers_of_a_training_that_is_killed_end(zygote: Zygote) -> None:
     os.kill(child, signal.SIGKILL)
     assert zygote.status() == -signal.SIGKILL
     assert_no_process_is_left(zygote)
+
+
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGTERM, like_timeout), (signal.SIGHUP, to_process), (signal.SIGINT, to_group)],
+)
+def test_a_signal_ends_a_segmentation_and_leaves_nothing(
+    number: signal.Signals, send: Callable[[int, int], None], zygote: Zygote, whole: Path
+) -> None:
+    folder = zygote.log.parent
+    output = folder / f"out-{number.name}"
+    output.mkdir()
+    image = np.tile(make_volume((64, 64), seed=3, radius=(2.0, 3.0))[0], (10, 10)).astype(np.float32)
+    tifffile.imwrite(folder / "image.tif", image)
+    words = [
+        "segment",
+        "image.tif",
+        "-s",
+        str(whole),
+        "-o",
+        f"{output}/labels.tif",
+        "--maps",
+        "--tile",
+        "16,16",
+    ]
+    child = zygote.start([*words, "-q"])
+    while len(list(output.glob(".*partial"))) < 4:  # the labels and three maps
+        time.sleep(0.01)
+    time.sleep(0.1)
+    send(child, number)
+    began = time.monotonic()
+    assert zygote.status() == 128 + number, zygote.log.read_text()
+    assert time.monotonic() - began < 10
+    assert not list(output.iterdir()) and "Traceback" not in zygote.log.read_text()
 
 
 def test_a_signal_ends_a_folder_of_trainings(zygote: Zygote) -> None:

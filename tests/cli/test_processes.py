@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,23 @@ def test_after_a_death_training_goes_on_from_the_latest_snapshot(site: Site) -> 
     site.train("undisturbed", 2, "--plugin", "fails.py", fails)
     (rows, weights), (expected, others) = site.result("restarted"), site.result("undisturbed")
     assert rows == expected and all(torch.equal(weights[name], value) for name, value in others.items())
+
+
+def test_without_shared_memory_a_sentence_says_so(site: Site) -> None:
+    mounted = "mount -t tmpfs -o size=8k tmpfs /dev/shm"
+    tried = ["unshare", "-m", "bash", "-c", mounted]
+    if not shutil.which("unshare") or subprocess.run(tried, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    words = f"{sys.executable} -m skoots train tubes.yaml runner.processes=2 --runs small"
+    told = subprocess.run(
+        ["unshare", "-m", "bash", "-c", f"{mounted} && exec {words}"],
+        cwd=site.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert told.returncode == 2 and "Traceback" not in told.stderr, told.stderr
+    assert "skoots: The processes could not be started: " in told.stderr and "--shm-size=1g" in told.stderr
 
 
 def test_the_error_of_one_process_is_the_one_that_is_shown(site: Site) -> None:
