@@ -1,6 +1,7 @@
 """What the data pipeline costs, beside the algorithms that first come to mind.
 
     python benchmarks/data.py [skeletons targets masks sample waiting] [--rounds 5]
+    python benchmarks/data.py real --data DATA_FOLDER
 
 The ways of doing one thing run in turns in one process, and the median of each is printed with its ratio to
 the first. The naive ways are written here, plainly: they look at the whole volume, or the whole crop, once
@@ -11,7 +12,9 @@ for every object, and resample once for every augmentation.
 - targets: the nearest own skeleton point of every voxel of a crop, and the naive averaging of that field;
 - masks: the skeleton mask of a crop, as a training step makes it, beside a ball drawn around every point;
 - sample: a crop with every augmentation of the original preset and its targets, and the memory it takes;
-- waiting: the share of the time that training with ``model_configs/unet3d.yaml`` waits for its batches.
+- waiting: the share of the time that training with ``model_configs/unet3d.yaml`` waits for its batches;
+- real: of each folder of real volumes (``SET/dev/NAME.tif`` with ``NAME.labels.tif``), microseconds a voxel
+  of the targets of a crop, and of the whole sample with the default and the original augmentations.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from scipy.spatial.distance import cdist
 from skimage.morphology import skeletonize as thin
 
 from skoots.api.build import build_augmentations
-from skoots.api.prepare import prepare
+from skoots.api.prepare import prepare, training_crops
 from skoots.api.runner import build_runner
 from skoots.api.start import Start
 from skoots.config import load_config
@@ -44,6 +47,7 @@ from skoots.data.normalize import measure_intensity
 from skoots.skeletons import Skeletons, nearest_offsets, skeleton_mask, skeletonize
 from skoots.synthetic import make_volume
 from skoots.training.step import TrainingStep
+from skoots.volumes import open_volume
 from skoots.volumes.array import ArrayVolume
 
 CONFIG = Path(__file__).parents[1] / "model_configs" / "unet3d.yaml"
@@ -159,6 +163,49 @@ def waiting(asked: argparse.Namespace) -> None:
             flush=True,
         )
     torch.set_num_threads(1)
+
+
+def real(asked: argparse.Namespace) -> None:
+    """What crops of real volumes cost, by set and by size of the crop."""
+    if asked.data is None:
+        print("real: needs --data DATA_FOLDER")
+        return
+    print("real volumes, microseconds of one core a voxel: targets; sample with augment: default, original")
+    for folder in sorted(asked.data.glob("*/dev")):
+        for edge in (48, 96, 128):
+            _real(folder, edge)
+
+
+def _real(folder: Path, edge: int, crops: int = 12) -> None:
+    """One line: medians over crops of a set."""
+    labels = open_volume(sorted(folder.glob("*.labels.tif"))[0])
+    crop = [min(edge if labels.spatial_dims == 3 else 4 * edge, n) for n in labels.shape]
+    datasets = {}
+    for preset in ("default", "original"):
+        config = load_config(
+            CONFIG.with_name(f"unet{labels.spatial_dims}d.yaml"),
+            [
+                f"data.train=[{{path: '{folder}', samples_per_volume: {crops}}}]",
+                *("data.validation=[]", "data.test=[]", "device=cpu"),
+                *(f"data.crop_size={crop}", f"data.augment={preset}"),
+            ],
+        )
+        datasets[preset] = training_crops(prepare(config))
+    plain, rng = datasets["default"], np.random.default_rng(0)
+    seconds: dict[str, list[float]] = {name: [] for name in ("targets", *datasets)}
+    for index in range(-1, min(crops, len(plain))):  # the first compiles, and does not count
+        volume, box = plain.volumes[0], plain.draw(0, rng)
+        window = volume.window(box)
+        began = time.process_time()
+        nearest_offsets(window.labels, window.skeletons, window.voxel_size)
+        seconds["targets"].append(time.process_time() - began)
+        for name, dataset in datasets.items():
+            began = time.process_time()
+            dataset[1, max(index, 0)]
+            seconds[name].append(time.process_time() - began)
+    medians = {name: 1e6 * statistics.median(taken[1:]) / math.prod(crop) for name, taken in seconds.items()}
+    print(f"  {folder.parent.name:<22} {_times(tuple(crop)):<15}", end="")
+    print("  ".join(f"{value:7.3f}" for value in medians.values()), flush=True)
 
 
 def _epoch(loader, step: TrainingStep, epoch: int) -> tuple[float, float, int]:  # type: ignore[no-untyped-def]
@@ -356,7 +403,7 @@ def _present(labels: np.ndarray) -> int:
     return len(np.unique(labels)) - 1
 
 
-FIGURES = {figure.__name__: figure for figure in (skeletons, targets, masks, sample, waiting)}
+FIGURES = {figure.__name__: figure for figure in (skeletons, targets, masks, sample, waiting, real)}
 
 
 def main() -> None:
@@ -371,6 +418,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="that compute in waiting")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="that load in waiting")
+    parser.add_argument("--data", type=Path, help="folder of sets of real volumes")
     parser.add_argument("--epochs", type=int, default=5, help="of the training that is watched")
     asked = parser.parse_args()
     unknown = set(asked.figures) - set(FIGURES)

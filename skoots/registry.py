@@ -8,6 +8,8 @@ A registry stands beside the abstract class that it collects, e.g. ``HEADS`` in
 
     @HEADS.register("vector")
     @HEADS.register_module()      # the spelling of DeepLabCut works too
+
+Case does not matter when a part is looked up, unless two names differ in nothing else.
 """
 
 from __future__ import annotations
@@ -53,11 +55,19 @@ class Registry(Generic[T]):
         base: the abstract class that every part extends, or None where parts are plain callables.
         home: dotted names of the modules whose import registers the built-in parts; imported at first
             look-up, so that importing a registry stays cheap.
+        aliases: names that other programs give to built-in parts, each with the name here.
     """
 
-    def __init__(self, kind: str, base: type | None = None, home: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        base: type | None = None,
+        home: Sequence[str] = (),
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind = kind
         self.base = base
+        self.aliases = dict(aliases or {})
         self._home = list(home)
         self._parts: dict[str, type[T]] = {}
 
@@ -102,15 +112,29 @@ class Registry(Generic[T]):
             importlib.import_module(self._home.pop(0))
 
     def get(self, name: str) -> type[T]:
-        """The part registered as ``name``.
+        """The part registered as ``name``, or under another spelling of it.
 
         Raises:
             PluginError: no part has this name; the message lists near misses.
         """
+        return self._parts[self.name_of(name)]
+
+    def name_of(self, name: str) -> str:
+        """The name under which a part is registered: of ``name`` itself, else of the alias or the only name
+        that differs from it in case alone.
+
+        Raises:
+            PluginError: there is none; the message lists near misses.
+        """
         self._import_home()
-        if name not in self._parts:
+        if name in self._parts:
+            return name
+        folded = name.casefold()
+        spellings = [known for known in self._parts if known.casefold() == folded]
+        found = spellings or [known for alias, known in self.aliases.items() if alias.casefold() == folded]
+        if len(found) != 1:
             raise PluginError(f"{self.kind} {name!r} is not registered. {did_you_mean(name, self.names())}")
-        return self._parts[name]
+        return found[0]
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -130,6 +154,7 @@ class Registry(Generic[T]):
         return part(**{**accepted_facts(part, facts), **arguments})
 
     def __contains__(self, name: object) -> bool:
+        """Whether a part is registered under exactly this name."""
         self._import_home()
         return name in self._parts
 

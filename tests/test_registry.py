@@ -69,6 +69,31 @@ def test_a_name_is_given_once(shapes: Registry[Shape]) -> None:
     assert shapes.get("one") is Square
 
 
+def test_case_matters_only_between_names_that_differ_in_nothing_else(shapes: Registry[Shape]) -> None:
+    class Other(Square): ...
+
+    shapes.register("Square")(Square)
+    assert shapes.get("square") is shapes.get("SQUARE") is Square
+    assert shapes.name_of("sQuare") == "Square" and "square" not in shapes
+    assert type(shapes.build({"type": "square", "edge": 2.0})) is Square
+    shapes.register("square")(Other)
+    assert (shapes.get("Square"), shapes.get("square")) == (Square, Other)
+    with pytest.raises(PluginError, match=r"shape 'SQUARE' is not registered. Did you mean square\?"):
+        shapes.get("SQUARE")
+
+
+def test_other_names_of_built_in_parts() -> None:
+    shapes: Registry[Shape] = Registry("shape", Shape, aliases={"quad_rat": "Square"})
+    shapes.register(Square)
+    assert shapes.get("quad_rat") is shapes.get("Quad_Rat") is Square
+    assert shapes.name_of("quad_rat") == "Square" and shapes.names() == ["Square"]
+
+    class Own(Square): ...
+
+    shapes.register("quad_rat")(Own)  # a plugin's own part of this name
+    assert shapes.get("quad_rat") is Own
+
+
 @pytest.mark.parametrize("stranger", [dict, "text".upper])
 def test_only_parts_that_keep_the_contract(shapes: Registry[Shape], stranger: type) -> None:
     with pytest.raises(PluginError, match="cannot be registered as a shape: it does not extend Shape"):

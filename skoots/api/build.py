@@ -273,9 +273,9 @@ def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
     training = model.training
     device = next(model.parameters()).device
     with torch.inference_mode():
-        maps = model.predict(model.eval()(torch.zeros(1, in_channels, *model.stride, device=device)))
+        maps = model.maps(model.eval()(torch.zeros(1, in_channels, *model.stride, device=device)))
     model.train(training)
-    return {name: values.shape[1] for name, values in maps.items()}
+    return {name: values.shape[1] for name, (_, values) in maps.items()}
 
 
 def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoding:

@@ -13,6 +13,7 @@ import torch
 
 from skoots.api.build import open_volumes
 from skoots.api.prepare import Prepared, about_workers, prepare, training_crops
+from skoots.api.runner import check_training
 from skoots.config import Config, load_config
 from skoots.data.loaders import train_loader
 from skoots.skeletons import Skeletons, touching_skeletons
@@ -78,6 +79,7 @@ def _about_step(prepared: Prepared) -> list[str]:
     model, settings = prepared.model, prepared.config.train_settings
     dataset = training_crops(prepared)
     loader = train_loader(dataset, settings.batch_size, settings.seed, settings.dataloader_workers)
+    check_training(prepared, len(loader))
     with closing(loader):
         batch = next(loader.batches()).to(prepared.device)
     model.train()
@@ -89,8 +91,7 @@ def _about_step(prepared: Prepared) -> list[str]:
     return [
         f"model: {parameters:,} parameters, stride {_by(model.stride)}, receptive field "
         f"{_by(model.receptive_field)} voxels on either side, on {prepared.device}.",
-        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, "
-        f"{max(1, len(dataset) // settings.batch_size)} steps.",
+        f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, {len(loader)} steps.",
         f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of "
         f"touching skeletons; loss {float(total):.3f} ({losses}).",
         *([about_workers(prepared, loader)[0]] if settings.dataloader_workers else []),

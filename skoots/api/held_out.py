@@ -11,6 +11,7 @@ from skoots.api.build import LoadedModel
 from skoots.api.segment import make_plan, predict_maps
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.errors import SkootsError
+from skoots.geometry import Box
 from skoots.instances import decode, label_components
 from skoots.metrics import Overlap, contingency, score, stack
 from skoots.reports.figures import write_prediction_figure
@@ -54,7 +55,8 @@ def compare_with_components(
         ours.append(contingency(truth, prediction, volume.ignore_label))
         theirs.append(contingency(truth, components, volume.ignore_label))
         if figure is not None:
-            image, drawn_maps = volume.image.read_all(), {"skeleton": skeleton}
+            image, drawn_maps = volume.read(Box.of_shape(volume.shape)).image, {"skeleton": skeleton}
+            image = image if volume.image.channels else image[0]
             try:
                 drawn = write_prediction_figure(
                     figure, image, truth, prediction, drawn_maps, volume.voxel_size

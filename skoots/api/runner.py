@@ -78,9 +78,7 @@ def build_runner(
         if not enough:
             log.warning("%s", told)
     evaluate = build_evaluator(prepared, processes) if prepared.validation else None
-    if evaluate is not None:
-        _check_key_metric(prepared)
-    _check_watched(prepared)
+    _check_metrics(prepared)
     sharded = section.fsdp and processes.world > 1
     for key in ("fsdp", "sync_batchnorm"):
         if getattr(section, key) and processes.world == 1:
@@ -210,6 +208,27 @@ def _check_schedule(config: Config, batches: int, optimizer: Optimizer) -> None:
         problem = f"does not last for the {count} {interval}s of this training ({str(error).rstrip('.')})"
         remedy = f"It counts {interval}s"
         raise ConfigError([Fault("runner.scheduler", problem, remedy)]) from error
+
+
+def check_training(prepared: Prepared, batches: int) -> None:
+    """Whether optimizer, schedule and metrics fit the model and the data, without a runner.
+
+    Args:
+        prepared: data and model.
+        batches: steps of an epoch.
+
+    Raises:
+        ConfigError: one of them does not.
+    """
+    _check_metrics(prepared)
+    optimizer = build_optimizer(prepared.config.runner.optimizer, prepared.model)
+    _check_schedule(prepared.config, batches, optimizer)
+
+
+def _check_metrics(prepared: Prepared) -> None:
+    if prepared.validation:
+        _check_key_metric(prepared)
+    _check_watched(prepared)
 
 
 def _check_watched(prepared: Prepared) -> None:

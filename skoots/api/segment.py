@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model, map_channels
 from skoots.api.intensity import intensity_for
@@ -21,6 +20,8 @@ from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import relative_spacing
 from skoots.inference.segment_volume import DECODED, Plan, predict_tiles, quietly, segment_volume
 from skoots.inference.tile_size import affordable_voxels
+from skoots.models.nonfinite import nonfinite_weights
+from skoots.terminal import progress_bar
 from skoots.volumes import Volume, WritableVolume, check_output, create_volume, open_volume
 from skoots.volumes.hdf5 import split_name
 
@@ -155,12 +156,13 @@ def make_plan(
         core=None if wanted is None else tuple(wanted),
         halo=None if settings.halo == "auto" else tuple(settings.halo),
         voxels_at_once=affordable_voxels(loaded.model.backbone.out_channels),
+        spoilt=tuple(nonfinite_weights(loaded.model)),
     )
 
 
 def bar(steps: Iterable[Any], what: str) -> Iterable[Any]:
     """A progress bar over a loop."""
-    return tqdm(steps, desc=what, unit="tile", dynamic_ncols=True)
+    return progress_bar(steps, desc=what, unit="tile")
 
 
 def default_output(volume: Path) -> Path:

@@ -12,6 +12,7 @@ import typer
 
 from skoots.cli import console, options
 from skoots.errors import SkootsError
+from skoots.terminal import print_result
 
 if TYPE_CHECKING:
     from skoots.api import Evaluation, SnapshotEvaluation
@@ -85,7 +86,8 @@ def evaluate(
 ) -> None:
     """Score a segmentation against true labels, or a snapshot on labelled volumes.
 
-    Of two folders, volumes of the same name are compared and their scores pooled.
+    Of two folders, volumes of the same name are compared and their scores pooled: NAME.labels.tif with
+    NAME.segmentation.tif. Grey images are left out, and a missing prediction is an error.
     """
     from skoots import api
 
@@ -100,14 +102,14 @@ def evaluate(
         found = api.evaluate_snapshot(
             snapshot, config=config, data=data, weights=weights, device=device, plugins=plugin or ()
         )
-        typer.echo(json.dumps(_finite(vars(found)), default=str) if as_json else snapshot_report(found))
+        print_result(json.dumps(_finite(vars(found)), default=str) if as_json else snapshot_report(found))
         return
     if labels is None or prediction is None:
         raise SkootsError("Give LABELS and PREDICTION, or a model: --snapshot runs/mito.")
     if any(value for value in (config, data, device, plugin)) or weights != "auto":
         raise SkootsError("--config, --data, --weights, --device and --plugin belong to --snapshot.")
     evaluation = api.evaluate(labels, prediction, min_size=min_size, ignore_label=ignore_label)
-    typer.echo(as_json_object(evaluation) if as_json else report(evaluation))
+    print_result(as_json_object(evaluation) if as_json else report(evaluation))
 
 
 def snapshot_report(found: SnapshotEvaluation) -> str:
@@ -136,6 +138,9 @@ def report(evaluation: Evaluation) -> str:
     heading = console.table([[side, where, _objects(n)] for side, (where, n) in sides.items()], "<<>")
     if evaluation.volumes > 1:
         heading += f"\nPooled over {evaluation.volumes} volumes"
+    if (evaluation.truth, evaluation.prediction) not in (pairs := evaluation.pairs):
+        heading += "".join(f"\n{truth} with {found}" for truth, found in pairs)
+    heading += "".join(f"\nLeft out: {what}" for what in evaluation.left_out)
     return "\n\n".join([heading, metric_table(evaluation.scores), BACKGROUND])
 
 

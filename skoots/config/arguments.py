@@ -51,21 +51,36 @@ class Signature:
         name: of the class or function.
         parameters: by name.
         open: it takes any other keyword besides.
+        onward: gives the function that is handed these other keywords; None if nobody says.
     """
 
     name: str
     parameters: dict[str, Parameter]
     open: bool
+    onward: Callable[[], Callable[..., Any] | None] | None = None
+
+    def with_onward(self) -> Signature:
+        """Together with the arguments of that function."""
+        function = self.onward() if self.onward is not None else None
+        if function is None:
+            return self
+        other = signature_of(function)
+        return Signature(self.name, {**other.parameters, **self.parameters}, other.open)
 
 
 def signature_of(part: Callable[..., Any], without: Collection[str] = ()) -> Signature:
-    """The arguments of a class's constructor, or of a function, less those that no config may give."""
+    """The arguments of a class's constructor, or of a function, less those that no config may give.
+
+    A class whose constructor hands other keywords on to a function may name it by a static method
+    ``hands_on_to``, so that they are checked too.
+    """
     parameters = inspect.signature(part).parameters.values()
     keywords = [
         p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in without
     ]
     found = {p.name: Parameter(p.default is p.empty, _annotation(part, p)) for p in keywords}
-    return Signature(part.__name__, found, any(p.kind == p.VAR_KEYWORD for p in parameters))
+    is_open = any(p.kind == p.VAR_KEYWORD for p in parameters)
+    return Signature(part.__name__, found, is_open, getattr(part, "hands_on_to", None) if is_open else None)
 
 
 def argument_faults(
@@ -79,6 +94,8 @@ def argument_faults(
         path: from the name of an argument to its config path.
         supplied: arguments that other parts supply, so that they may be missing.
     """
+    if not given.keys() <= signature.parameters.keys():
+        signature = signature.with_onward()
     for name, value in given.items():
         parameter = signature.parameters.get(name)
         if parameter is None:
@@ -96,6 +113,16 @@ def argument_faults(
     for name, parameter in signature.parameters.items():
         if parameter.required and name not in given and name not in supplied:
             yield _missing(signature, name, path)
+
+
+def argument_names(signature: Signature, given: Collection[str]) -> dict[str, str]:
+    """The constructor's name for each argument given: ``iter_``, which Python code writes to leave its own
+    ``iter`` alone, is ``iter`` where the constructor calls it so."""
+    known = signature.parameters
+    return {
+        name: name.removesuffix("_") if name not in known and name.removesuffix("_") in known else name
+        for name in given
+    }
 
 
 def without_empty(signature: Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:

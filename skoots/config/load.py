@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -13,15 +11,20 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from skoots.config.checkpoint_params import translate_checkpoint_params
+from skoots.config.dlc_transforms import translate_transforms
 from skoots.config.overrides import apply_overrides, section_of
 from skoots.config.schema import Config
 from skoots.config.validate import check_parts
 from skoots.config.words import expected, shown
 from skoots.config.yaml12 import dump, parse
 from skoots.errors import ConfigError, Fault, PluginError
+from skoots.refusals import writing
 from skoots.registry import did_you_mean, load_installed_plugins, load_plugin, near_misses
+from skoots.unfinished import Unfinished
 
 S = TypeVar("S", bound=BaseModel)
+ORIGINAL_SECTIONS = {"SYSTEM", "MODEL", "TRAIN", "AUGMENTATION", "SKOOTS", "EXPERIMENTAL"}
 
 
 def load_config(
@@ -47,10 +50,17 @@ def load_config(
     tree, faults = ({}, []) if path is None else _read(path)
     if isinstance(source, Mapping):
         tree = _plain(source, "", faults)
+    if tree and tree.keys() <= ORIGINAL_SECTIONS:
+        raise ConfigError(
+            f"{path or 'This'} is a config of the original SKOOTS. Translate it: skoots import-config "
+            f"{path or 'OLD.yaml'} -o new.yaml."
+        )
     faults += apply_overrides(tree, overrides)
     drop_empty(tree, Config)
     faults += _load_plugins(tree, plugins, path.parent if path else Path(), trusted)
     alone = _alone(tree)
+    faults += translate_transforms(tree)
+    faults += translate_checkpoint_params(tree)
     config, unfit = fit(tree, Config)
     config, misnamed = check_parts(config)
     faults += [_as_written(fault, alone) for fault in [*unfit, *misnamed]]
@@ -78,14 +88,8 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+    with writing(path, ConfigError), Unfinished(path) as file:
+        file.temporary.write_text(text, encoding="utf-8")
 
 
 def read_text(path: Path) -> str:

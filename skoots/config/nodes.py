@@ -7,16 +7,17 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from skoots.config.arguments import argument_faults, signature_of, without_empty
+from skoots.config.arguments import argument_faults, argument_names, signature_of, without_empty
 from skoots.config.schema import as_node
 from skoots.config.words import expected, shown
 from skoots.errors import Fault, PluginError, SkootsError
+from skoots.registry import Registry
 
 # What other parts publish when a part is built, so that its node need not say it.
 SHAPE_FACTS = frozenset({"in_channels", "spatial_dims", "voxel_size"})
 
 Check = Callable[[Any, str], Any]
-Find = Callable[[str], Any]
+Find = Registry[Any] | Callable[[str], Any]
 
 
 class NodeInspector:
@@ -48,7 +49,7 @@ class NodeInspector:
         before = len(self.faults)
         checked = self.part(find, node, path, SHAPE_FACTS, extra=extra)
         if len(self.faults) == before:
-            self.try_out(find(node["type"]), checked, path, extra or {})
+            self.try_out(_look_up(find, node["type"]), checked, path, extra or {})
         return checked
 
     def try_out(self, part: Any, node: Mapping[str, Any], path: str, extra: Collection[str]) -> None:
@@ -71,7 +72,7 @@ class NodeInspector:
         """A node against the constructor that it names.
 
         Args:
-            find: from the name to the class; raises ``PluginError``.
+            find: from the name to the class: a registry, or a function that raises ``PluginError``.
             facts: arguments that other parts supply.
             nested: arguments that are nodes, each with its own check.
             extra: keys that belong to the node and not to the constructor, each with its own check.
@@ -86,17 +87,32 @@ class NodeInspector:
         constructor = self.find(find, node["type"], f"{path}.type")
         if constructor is not None:
             signature = signature_of(constructor, hidden)
+            names = argument_names(signature, given)
+            for name, own_name in names.items():
+                if name != own_name and own_name in given:
+                    self.fault(
+                        where[name], f"is given twice, also as {where[own_name]}", "Keep one of the two."
+                    )
+            node = _renamed(node, names)
+            given, where = _renamed(given, names), _renamed(where, names)
             own = {name: value for name, value in given.items() if name not in (extra or {})}
             judged = {name: None if name in replaced else value for name, value in own.items()}
             self.faults += argument_faults(
                 signature, judged, lambda name: where.get(name, f"{path}.{name}"), {*facts, *replaced}
             )
             given = without_empty(signature, given)
-        return _rewritten(node, {**given, **replaced})
+        return _rewritten({**node, "type": self.name_of(find, node["type"])}, {**given, **replaced})
+
+    def name_of(self, find: Find, name: str) -> str:
+        """The name under which a part is registered; as it is if there is none."""
+        try:
+            return find.name_of(name) if isinstance(find, Registry) else name
+        except PluginError:
+            return name
 
     def find(self, find: Find, name: str, path: str) -> Any:
         try:
-            return find(name)
+            return _look_up(find, name)
         except PluginError as error:
             problem, _, remedy = str(error).partition(". ")
             self.fault(path, problem.rstrip("."), remedy)
@@ -122,6 +138,10 @@ class NodeInspector:
         return value
 
 
+def _look_up(find: Find, name: str) -> Any:
+    return find.get(name) if isinstance(find, Registry) else find(name)
+
+
 def arguments_of(
     node: Mapping[str, Any], path: str, fault: Callable[[str, str, str], None] | None = None
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -133,6 +153,14 @@ def arguments_of(
         if key in beside and fault is not None:
             fault(f"{path}.params.{key}", f"is given twice, also as {path}.{key}", "Keep one of the two.")
     return {**inside, **beside}, where
+
+
+def _renamed(node: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A node, or its arguments, with these names for arguments."""
+    renamed = {names.get(key, key): value for key, value in node.items()}
+    if isinstance(node.get("params"), Mapping):
+        renamed["params"] = _renamed(node["params"], names)
+    return renamed
 
 
 def _rewritten(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:

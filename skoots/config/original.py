@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skoots.config.annotated import Line, Tree, paragraph, plain, render
-from skoots.config.arguments import argument_faults, signature_of
+from skoots.config.arguments import argument_faults, argument_names, signature_of
 from skoots.config.original_settings import Augmentation, OriginalSettings, each_setting
 from skoots.config.words import shown
 from skoots.errors import ConfigError, Fault
@@ -350,8 +350,11 @@ class _Translator:
 
         train, setting = self.old.TRAIN, f"TRAIN.LOSS_{name}"
         part = self.choice(setting, getattr(train, f"LOSS_{name}"), CRITERIA)
-        given = self.keywords(f"{setting}_KEYWORDS", f"{setting}_VALUES")
-        self.arguments(f"{setting}_KEYWORDS", part and PARTS.get(part), given)
+        given = self.arguments(
+            f"{setting}_KEYWORDS",
+            part and PARTS.get(part),
+            self.keywords(f"{setting}_KEYWORDS", f"{setting}_VALUES"),
+        )
         start = max(1, getattr(train, f"LOSS_{name}_START_EPOCH") + 2)
         return {
             "criterion": Line({"type": part, **given}, f"{setting}, _KEYWORDS, _VALUES"),
@@ -486,8 +489,12 @@ class _Translator:
         lists = [getattr(self.old.TRAIN, setting.removeprefix("TRAIN.")) for setting in (names, values)]
         return dict(zip(lists[0], tidy(lists[1]))) if self.alike(values, lists[1], names, lists[0]) else {}
 
-    def arguments(self, setting: str, part: Any, given: Mapping[str, Any]) -> None:
-        """Faults of arguments that the part does not take."""
-        if part:
-            signature = signature_of(part, without=("params",))
-            self.faults += argument_faults(signature, given, lambda name: f"{setting}.{name}")
+    def arguments(self, setting: str, part: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments under the part's own names for them; those that it does not take are faults."""
+        if not part:
+            return dict(given)
+        signature = signature_of(part, without=("params",))
+        names = argument_names(signature, given)
+        own = {names[name]: value for name, value in given.items()}
+        self.faults += argument_faults(signature, own, lambda name: f"{setting}.{name}")
+        return own

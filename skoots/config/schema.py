@@ -69,7 +69,8 @@ def _as_list(value: Any) -> Any:
 
 def _name_alone(value: Any) -> Any:
     """A node without arguments as its name."""
-    return value["type"] if isinstance(value, Mapping) and set(value) == {"type"} else value
+    value = value["type"] if isinstance(value, Mapping) and set(value) == {"type"} else value
+    return value.lower() if isinstance(value, str) else value
 
 
 def _decided(value: Any) -> Any:
@@ -386,7 +387,11 @@ class TrainSettings(Section):
     dataloader_pin_memory: bool = Field(
         default=False, description="page-locked memory; true on an NVIDIA GPU"
     )
-    display_iters: Positive = Field(default=50, description="steps between log lines")
+    display_iters: Positive = Field(
+        default=50,
+        description="steps between lines of the log, or where a progress bar is drawn, between the numbers "
+        "beside it",
+    )
     epochs: Positive = Field(default=100, description="the last epoch; resuming at 10 of 200 runs 190")
     seed: NotNegative = Field(default=42, description="of every random draw")
     deterministic: bool = Field(

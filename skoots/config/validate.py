@@ -17,6 +17,7 @@ from skoots.registry import did_you_mean
 LOGGER_FACTS = frozenset({"folder"})
 REHEARSED_EPOCHS = 10_000
 GROUPING = {"parameter_groups", "decay_norms_and_biases"}
+OF_THE_DEVICE = {"capturable", "fused"}  # options of optimizers that only the device can judge
 FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
 
 
@@ -98,9 +99,9 @@ class _Inspector(NodeInspector):
         return model.model_copy(
             update={
                 "backbone": self.part(
-                    BACKBONES.get, model.backbone, "model.backbone", SHAPE_FACTS, extra=freezing
+                    BACKBONES, model.backbone, "model.backbone", SHAPE_FACTS, extra=freezing
                 ),
-                "neck": model.neck and self.part(NECKS.get, model.neck, "model.neck", SHAPE_FACTS),
+                "neck": model.neck and self.part(NECKS, model.neck, "model.neck", SHAPE_FACTS),
                 "heads": {name: self.head(node, f"model.heads.{name}") for name, node in model.heads.items()},
             }
         )
@@ -108,10 +109,11 @@ class _Inspector(NodeInspector):
     def runner(self, runner: RunnerSection, path: str, epochs: int, heads: list[str]) -> RunnerSection:
         from skoots.training.runner import RUNNERS
 
-        self.find(RUNNERS.get, runner.type, f"{path}.type")
+        self.find(RUNNERS, runner.type, f"{path}.type")
         before = len(self.faults)
         checked = runner.model_copy(
             update={
+                "type": self.name_of(RUNNERS, runner.type),
                 "optimizer": self.optimizer(runner.optimizer, f"{path}.optimizer"),
                 "scheduler": runner.scheduler and self.scheduler(runner.scheduler, f"{path}.scheduler"),
             }
@@ -135,7 +137,7 @@ class _Inspector(NodeInspector):
         grouped = GROUPING & given.keys()
         node = {
             "type": runner.optimizer["type"],
-            **{key: value for key, value in given.items() if key not in GROUPING},
+            **{key: value for key, value in given.items() if key not in GROUPING | OF_THE_DEVICE},
         }
         optimizer = self.build(f"{path}.optimizer", lambda: build_optimizer(node, model))
         counts_epochs = runner.scheduler is not None and timing_of(runner.scheduler)[0] == "epoch"
@@ -290,10 +292,11 @@ class _Inspector(NodeInspector):
         from skoots.data.sources import DATASETS
 
         given, where = arguments_of(node, path)
-        if node["type"] == "Folder" and given.get("cache_mb") is not None and given.get("store") != "disk":
+        is_folder = self.name_of(DATASETS, node["type"]) == "Folder"
+        if is_folder and given.get("cache_mb") is not None and given.get("store") != "disk":
             problem = "is given, but keeps decoded chunks only with store: disk"
             self.fault(where["cache_mb"], problem, "Leave it out, or add store: disk.")
-        return self.part(DATASETS.get, node, path)
+        return self.part(DATASETS, node, path)
 
     def augmentation(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.data.augment.base import AUGMENTATIONS
@@ -303,13 +306,13 @@ class _Inspector(NodeInspector):
                 self.fault(at, f"is {shown(value)}, must be a list of augmentations")
                 return value
             return [
-                self.nested(AUGMENTATIONS.get, item, f"{at}.{i}", found=self.augmentation)
+                self.nested(AUGMENTATIONS, item, f"{at}.{i}", found=self.augmentation)
                 for i, item in enumerate(value)
             ]
 
-        if node["type"] == "Sequential":
-            return self.part(AUGMENTATIONS.get, node, path, nested={"transforms": transforms})
-        return self.nested(AUGMENTATIONS.get, node, path)
+        if self.name_of(AUGMENTATIONS, node["type"]) == "Sequential":
+            return self.part(AUGMENTATIONS, node, path, nested={"transforms": transforms})
+        return self.nested(AUGMENTATIONS, node, path)
 
     def head(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.models.heads.base import HEADS
@@ -317,11 +320,11 @@ class _Inspector(NodeInspector):
         from skoots.models.targets.base import TARGET_GENERATORS
 
         nested: dict[str, Check] = {
-            "target_generator": lambda value, at: self.nested(TARGET_GENERATORS.get, value, at),
-            "predictor": lambda value, at: self.nested(PREDICTORS.get, value, at),
+            "target_generator": lambda value, at: self.nested(TARGET_GENERATORS, value, at),
+            "predictor": lambda value, at: self.nested(PREDICTORS, value, at),
             "criterion": self.criteria,
         }
-        return self.part(HEADS.get, node, path, SHAPE_FACTS | set(PARTS_OF_A_HEAD), nested)
+        return self.part(HEADS, node, path, SHAPE_FACTS | set(PARTS_OF_A_HEAD), nested)
 
     def criteria(self, value: Any, path: str) -> Any:
         """One criterion, a list, or a mapping of output names to criteria; several may be weighted."""
@@ -336,19 +339,17 @@ class _Inspector(NodeInspector):
     def criterion(self, value: Any, path: str, weighted: bool) -> Any:
         from skoots.models.criteria.base import CRITERIA
 
-        return self.nested(CRITERIA.get, value, path, {"weight": self.weight} if weighted else {})
+        return self.nested(CRITERIA, value, path, {"weight": self.weight} if weighted else {})
 
     def detector(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.models.detectors.base import DETECTORS
 
-        return self.part(
-            DETECTORS.get, node, path, SHAPE_FACTS, extra={name: self.boolean for name in FREEZING}
-        )
+        return self.part(DETECTORS, node, path, SHAPE_FACTS, extra={name: self.boolean for name in FREEZING})
 
     def logger(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from skoots.loggers.base import LOGGERS
 
-        return self.part(LOGGERS.get, node, path, LOGGER_FACTS)
+        return self.part(LOGGERS, node, path, LOGGER_FACTS)
 
     def optimizer(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
         from torch import nn
@@ -368,7 +369,8 @@ class _Inspector(NodeInspector):
                 before, own = len(self.faults), {"type": node["type"], **options}
                 self.part(optimizer_class, own, f"{at}.{name}", hidden=("params",))
                 if len(self.faults) == before:  # torch does not look at the values of a group
-                    self.build(f"{at}.{name}", partial(build_optimizer, own, nn.Linear(1, 1)))
+                    tried = {key: value for key, value in own.items() if key not in OF_THE_DEVICE}
+                    self.build(f"{at}.{name}", partial(build_optimizer, tried, nn.Linear(1, 1)))
             return {name: dict(options) for name, options in value.items()}
 
         extra: dict[str, Check] = {"parameter_groups": groups, "decay_norms_and_biases": self.boolean}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def _together(kind: NormalizationKind, volumes: Sequence[LabelledVolume]) -> Int
     if not (pooled.scale > 0).any():
         paths = " and ".join(volume.image.path for volume in volumes)
         raise VolumeError(f"{paths}: every voxel is {pooled.shift[0]:g}, so there is nothing to learn from.")
-    return replace(pooled, scale=np.where(pooled.scale > 0, pooled.scale, np.float32(1)))
+    return replace(pooled, scale=np.where(pooled.scale > 0, pooled.scale, 1.0))
 
 
 def pool(intensities: Sequence[Intensity], voxels: Sequence[int]) -> Intensity:
@@ -75,22 +76,29 @@ def pool(intensities: Sequence[Intensity], voxels: Sequence[int]) -> Intensity:
         intensities: of the volumes.
         voxels: of each, their weight.
     """
-    weight = np.asarray(voxels, float)[:, None] / np.sum(voxels)
-    shifts = np.array([i.shift for i in intensities], float)
-    scales = np.array([i.scale for i in intensities], float)
-    shift = (weight * shifts).sum(0)
-    scale = np.sqrt((weight * (scales**2 + (shifts - shift) ** 2)).sum(0))
-    return Intensity(shift.astype(np.float32), scale.astype(np.float32), intensities[0].compress)
+    total = sum(voxels)
+    exact = [intensity.exact_shift for intensity in intensities]
+    shift = [
+        sum((each * n for each, n in zip(channel, voxels)), Fraction(0)) / total for channel in zip(*exact)
+    ]
+    apart = np.array([[float(a - b) for a, b in zip(each, shift)] for each in exact])
+    weight = np.asarray(voxels, float)[:, None] / total
+    scales = np.array([intensity.scale for intensity in intensities], float)
+    scale = np.sqrt((weight * (scales**2 + apart**2)).sum(0))
+    return Intensity.of_exact(shift, scale, intensities[0].compress)
 
 
 def _plain(intensity: Intensity) -> dict[str, Any]:
+    rest = {} if intensity.rest is None else {"rest": [float(v) for v in intensity.rest]}
     return {
         "shift": [float(v) for v in intensity.shift],
         "scale": [float(v) for v in intensity.scale],
         "compress": intensity.compress,
+        **rest,
     }
 
 
 def _from_plain(stored: Mapping[str, Any]) -> Intensity:
-    shift, scale = (np.array(stored[key], np.float32) for key in ("shift", "scale"))
-    return Intensity(shift, scale, stored["compress"])
+    shift, scale = (np.array(stored[key], np.float64) for key in ("shift", "scale"))
+    rest = np.array(stored["rest"], np.float64) if "rest" in stored else None
+    return Intensity(shift, scale, stored["compress"], rest)

@@ -10,7 +10,8 @@ import numpy as np
 
 from skoots.data.augment import SpatialMap, Window
 from skoots.data.augment.resample import Arrays, move_skeletons, resample
-from skoots.data.normalize import Intensity
+from skoots.data.exact_shift import is_counts
+from skoots.data.normalize import Intensity, read_scaled
 from skoots.errors import VolumeError
 from skoots.geometry import Box
 from skoots.samples import Sample
@@ -64,7 +65,14 @@ class LabelledVolume:
         labels, present = compact(ids)
         skeletons = self.moved_skeletons(present, spatial_map, box)
         skeletons = replace(skeletons, ids=np.searchsorted(present, skeletons.ids) + 1)
-        return Window(self.intensity.apply(image), labels, valid, skeletons, self.voxel_size)
+        scaled = image if self.scaled_when_read else self.intensity.counts_scaled(image)
+        return Window(self.intensity.compressed(scaled), labels, valid, skeletons, self.voxel_size)
+
+    @property
+    def scaled_when_read(self) -> bool:
+        """Whether ``read`` takes the shift away and divides by the scale: voxels that 32-bit floats might not
+        tell apart are not interpolated before."""
+        return not is_counts(self.image.dtype)
 
     def _resampled(self, box: Box, spatial_map: SpatialMap) -> Arrays:
         reach = self.reach(box, spatial_map)
@@ -90,8 +98,16 @@ class LabelledVolume:
         return move_skeletons(self.skeletons.select(ids), spatial_map, box.start)
 
     def read(self, box: Box) -> Part:
-        """A part as it is stored, unknown voxels made background; the box must lie inside."""
-        image = self.image.read(box).reshape(-1, *box.shape)
+        """A part, grey values as they are stored or scaled, unknown voxels made background; the box must lie
+        inside.
+
+        Raises:
+            VolumeError: a voxel is NaN or infinite, or is when it is scaled.
+        """
+        if self.scaled_when_read:
+            image = read_scaled(self.image, box, self.intensity)
+        else:
+            image = self.image.read(box).reshape(-1, *box.shape)
         ids = read_labels(self.labels, box, ignore_label=self.ignore_label)
         if self.ignore_label is None:
             return Part(image, ids, np.ones(box.shape, bool))
@@ -105,7 +121,7 @@ class Part:
     """What lies in a box of a volume.
 
     Args:
-        image: (C, *S) of the file's type.
+        image: (C, *S) integers of at most 16 bits as stored, or float32, scaled; see ``scaled_when_read``.
         labels: (*S) ids of the volume, 0 = background or unknown.
         valid: (*S) bool, whether the truth is known.
     """

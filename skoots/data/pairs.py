@@ -12,6 +12,7 @@ from skoots.geometry import Box
 from skoots.volumes.hdf5 import dataset_names, split_name
 
 LABEL_MARKS = (".labels", ".label")
+PREDICTION_MARK = ".segmentation"
 HDF5_EXTENSIONS = (".h5", ".hdf5", ".hdf")
 EXTENSIONS = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr", ".npy", *HDF5_EXTENSIONS)
 # data sets of an HDF5 file that holds both: ours, PlantSeg's and ilastik's, CREMI's
@@ -98,6 +99,18 @@ def find_images(folder: Path | str) -> dict[str, Path]:
     return dict(sorted(images.items()))
 
 
+def find_labels(folder: Path | str) -> dict[str, Path]:
+    """Labels by name, also those without an image.
+
+    Args:
+        folder: where to look; its subfolders are not searched.
+
+    Raises:
+        VolumeError: no such folder, or two of one name.
+    """
+    return dict(sorted(_sort_files(_existing(folder))[1].items()))
+
+
 def _existing(folder: Path | str) -> Path:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -113,6 +126,8 @@ def _sort_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         if stem is None:
             continue
         mark = next((m for m in LABEL_MARKS if stem.endswith(m)), None)
+        if mark is None and f"{PREDICTION_MARK}." in f"{stem}.":  # what `segment` wrote is no image
+            continue
         kind, name = (labels, stem.removesuffix(mark)) if mark else (images, stem)
         if name in kind:
             raise VolumeError(

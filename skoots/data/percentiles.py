@@ -1,12 +1,13 @@
-"""Exact percentiles of integer volumes, one or several together, that are read block by block."""
+"""Exact percentiles of volumes, one or several together, that are read block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 
 import numpy as np
 
-from skoots.geometry import tile_volume
+from skoots.geometry import Box, tile_volume
 from skoots.volumes import Volume
 
 BLOCK = (32, 512, 512)
@@ -14,34 +15,62 @@ BINS = 2**16
 Span = tuple[int, int, int]
 
 
-def channel_blocks(volume: Volume) -> Iterator[np.ndarray]:
-    """All voxels, block by block: (C, n) each, one channel where the volume has no channel axis."""
+def channel_blocks(volume: Volume) -> Iterator[tuple[Box, np.ndarray]]:
+    """All voxels, block by block: where they lie, and (C, n) each; without a channel axis, C is 1."""
     for tile in tile_volume(volume.shape, BLOCK[-volume.spatial_dims :]):
-        yield volume.read(tile.write).reshape(volume.channels or 1, -1)
+        yield tile.write, volume.read(tile.write).reshape(volume.channels or 1, -1)
 
 
-def integer_percentiles(volumes: Sequence[Volume], percents: Sequence[float]) -> np.ndarray:
-    """What ``np.percentile`` gives for all voxels of each channel, without having them in memory.
+def integer_percentiles(volumes: Sequence[Volume], percents: Sequence[float]) -> list[list[Fraction]]:
+    """What ``np.percentile`` gives for all voxels of each channel, exactly, without having them in memory.
 
     Args:
         volumes: of integer types, with the same channels.
         percents: in [0, 100].
 
     Returns:
-        (len(percents), C) float64.
+        len(percents) lists of C numbers.
     """
     count = sum(int(np.prod(volume.shape)) for volume in volumes)
-    places = np.asarray(percents, float) / 100 * (count - 1)
-    below = np.floor(places).astype(int)
-    above = np.minimum(below + 1, count - 1)
-    ranks = sorted({*below.tolist(), *above.tolist()})
-    rows = {rank: row for row, rank in enumerate(ranks)}
-    values = values_of_rank(volumes, ranks)
-    low, high = (values[[rows[r] for r in side]] for side in (below.tolist(), above.tolist()))
-    return low + (high - low) * (places - below)[:, None]
+    return _interpolated(count, percents, lambda ranks: values_of_rank(volumes, ranks))
 
 
-def values_of_rank(volumes: Sequence[Volume], ranks: Sequence[int]) -> np.ndarray:
+def sample_percentiles(samples: np.ndarray, percents: Sequence[float]) -> list[list[Fraction]]:
+    """What ``np.percentile`` gives for each channel, exactly.
+
+    Args:
+        samples: (C, n) finite.
+        percents: in [0, 100].
+
+    Returns:
+        len(percents) lists of C numbers.
+    """
+
+    def of_rank(ranks: Sequence[int]) -> list[list[int]]:
+        return [list(row) for row in zip(*np.partition(samples, ranks, axis=1)[:, ranks].tolist())]
+
+    return _interpolated(samples.shape[1], percents, of_rank)
+
+
+def _interpolated(
+    count: int, percents: Sequence[float], of_rank: Callable[[Sequence[int]], list[list[int]]]
+) -> list[list[Fraction]]:
+    """Linear between the two values whose ranks are nearest, as NumPy does by default."""
+    places = [Fraction(float(percent)) / 100 * (count - 1) for percent in percents]
+    below = [int(place) for place in places]
+    above = [min(rank + 1, count - 1) for rank in below]
+    ranks = sorted({*below, *above})
+    values = dict(zip(ranks, of_rank(ranks)))
+    return [
+        [
+            Fraction(low) + (Fraction(high) - Fraction(low)) * (place - b)
+            for low, high in zip(values[b], values[a])
+        ]
+        for place, b, a in zip(places, below, above)
+    ]
+
+
+def values_of_rank(volumes: Sequence[Volume], ranks: Sequence[int]) -> list[list[int]]:
     """The values that would stand at some places if all voxels of a channel were sorted.
 
     Histograms that narrow down: types of 16 bit take one pass through the volume, of 32 bit two.
@@ -51,7 +80,7 @@ def values_of_rank(volumes: Sequence[Volume], ranks: Sequence[int]) -> np.ndarra
         ranks: places, from 0.
 
     Returns:
-        (len(ranks), C) float64.
+        len(ranks) lists of C numbers.
     """
     channels = volumes[0].channels or 1
     first, last = _limits(volumes)
@@ -63,7 +92,7 @@ def values_of_rank(volumes: Sequence[Volume], ranks: Sequence[int]) -> np.ndarra
             [_narrowed(span, counts[c, span], rank) for span, rank in zip(row, ranks)]
             for c, row in enumerate(spans)
         ]
-    return np.array([[float(first) for first, _, _ in row] for row in spans]).T
+    return [[row[i][0] for row in spans] for i in range(len(ranks))]
 
 
 def _limits(volumes: Sequence[Volume]) -> tuple[int, int]:
@@ -79,7 +108,7 @@ def _step(span: Span) -> int:
 def _histograms(volumes: Sequence[Volume], spans: list[list[Span]]) -> dict[tuple[int, Span], np.ndarray]:
     counts = {(c, span): np.zeros(BINS, np.int64) for c, row in enumerate(spans) for span in row}
     limits = _limits(volumes)
-    for block in (block for volume in volumes for block in channel_blocks(volume)):
+    for block in (block for volume in volumes for _, block in channel_blocks(volume)):
         for (channel, span), histogram in counts.items():
             first, last, _ = span
             values = block[channel]

@@ -31,11 +31,11 @@ class RawSample:
     """What was read and drawn for one training window.
 
     Args:
-        image: (C, *R) as stored, the part of the volume that the map reaches.
+        image: (C, *R) of ``LabelledVolume.read``, the part of the volume that the map reaches.
         labels: (*R) ids of the volume, 0 = background or unknown.
         valid: (*R) bool, whether the truth is known.
-        shift: (C,) of the intensity normalisation.
-        scale: (C,) of the intensity normalisation.
+        shift: (C,) of the intensity normalisation; 0 if the image is scaled already.
+        scale: (C,) of the intensity normalisation; 1 if the image is scaled already.
         ids: (N,) int64 objects in the part, ascending.
         points: (P, D) float32 their skeleton points in the window, moved by the map.
         inscribed: (N,) float32 their inscribed radii, finest voxels.
@@ -118,12 +118,16 @@ class RawSample:
         def there(array: np.ndarray) -> Tensor:
             return torch.from_numpy(array).to(image.device)
 
+        shift, scale = (np.asarray(v, np.float32) for v in (volume.intensity.shift, volume.intensity.scale))
+        if volume.scaled_when_read:
+            shift, scale = np.zeros_like(shift), np.ones_like(scale)
+
         return cls(
             image=image,
             labels=labels,
             valid=valid,
-            shift=there(volume.intensity.shift),
-            scale=there(volume.intensity.scale),
+            shift=there(shift),
+            scale=there(scale),
             ids=there(skeletons.ids),
             points=there(skeletons.points),
             inscribed=there(skeletons.inscribed),

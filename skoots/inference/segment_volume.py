@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skoots.data.normalize import Intensity
+from skoots.data.normalize import Intensity, read_scaled
 from skoots.errors import SkootsError
 from skoots.geometry import Box, Tile, tile_volume
 from skoots.inference.maps import Maps
@@ -36,6 +36,7 @@ class Plan:
         device: where the model lies.
         core: voxels that a tile writes; None chooses.
         voxels_at_once: most voxels of a tile with its halo, where the core is chosen.
+        spoilt: names of weights that are NaN or infinite.
         halo: margin of a tile; None takes the model's receptive field, so that tiling changes nothing.
     """
 
@@ -47,6 +48,7 @@ class Plan:
     core: tuple[int, ...] | None = None
     halo: tuple[int, ...] | None = None
     voxels_at_once: int = VOXELS_AT_ONCE
+    spoilt: tuple[str, ...] = ()
 
     def tiles(self, shape: Sequence[int]) -> list[Tile]:
         halo = self.halo if self.halo is not None else self.model.receptive_field
@@ -71,21 +73,39 @@ def predict_tiles(
 
     Yields:
         The core's box, and its maps by name, (C, *S) float32.
+
+    Raises:
+        SkootsError: the network gives NaN or infinite maps, or a tile does not fit into memory.
+        VolumeError: a voxel is NaN or infinite.
     """
     plan.model.eval()
     for tile in progress(plan.tiles(image.shape), "predict"):
-        array = plan.intensity.apply(image.read(tile.read).reshape(-1, *tile.read.shape))
+        array = plan.intensity.compressed(read_scaled(image, tile.read, plan.intensity))
         images = torch.from_numpy(array).unsqueeze(0).to(plan.device)
         try:
             with torch.inference_mode():
                 maps = plan.model.predict(plan.model(images))
+            if plan.spoilt:  # an infinite bias can hide behind a sigmoid
+                raise SkootsError("The network gives maps that mean nothing.")
         except torch.OutOfMemoryError as error:
             raise SkootsError(
                 f"A tile of {tile.read.shape} voxels does not fit into the memory of {plan.device}; choose "
                 f"a smaller one "
                 "with --tile or inference.tile."
             ) from error
+        except SkootsError as error:
+            raise _of_tile(error, tile, image, plan.spoilt) from error
         yield tile.write, {name: _core(values, tile) for name, values in maps.items()}
+
+
+def _of_tile(error: SkootsError, tile: Tile, image: Volume, spoilt: Sequence[str]) -> SkootsError:
+    """What is wrong with maps, where, and why."""
+    where = f"in the tile from {list(tile.write.start)} to {list(tile.write.stop)} of {image.path}"
+    cause = "the values overflow on the way; is the image like those of the training?"
+    if spoilt:
+        more = f" and {len(spoilt) - 1} more" if len(spoilt) > 1 else ""
+        cause = f"its weights {spoilt[0]}{more} are NaN or infinite, so the training diverged."
+    return SkootsError(f"{str(error).rstrip('.')}, {where}: {cause} Use an earlier snapshot.")
 
 
 def _core(values: Tensor, tile: Tile) -> np.ndarray:

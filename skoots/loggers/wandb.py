@@ -20,6 +20,7 @@ from skoots.loggers.wandb_artifacts import (
     is_of_wandb,
     write_json,
 )
+from skoots.ranges import Count
 from skoots.registry import did_you_mean
 
 log = logging.getLogger("skoots")
@@ -58,7 +59,7 @@ class WandbLogger(Logger):
         self,
         project_name: str = "skoots",
         run_name: str | None = None,
-        image_log_interval: int | None = None,
+        image_log_interval: Count | None = None,
         folder: Path | str = ".",
         save_checkpoints_remote: bool = False,
         **init: Any,
@@ -172,14 +173,20 @@ class WandbLogger(Logger):
             self._uploads.open(run)
 
     @staticmethod
-    def _check_arguments(init: Mapping[str, Any]) -> None:
-        if not init:
-            return
+    def hands_on_to() -> Callable[..., Any] | None:
+        """What is given the arguments that are not the logger's own; None if it is not installed, which is
+        said once training starts."""
         try:
             import wandb
         except ImportError:
-            return  # said once training starts
-        parameters = inspect.signature(wandb.init).parameters
+            return None
+        return wandb.init
+
+    def _check_arguments(self, init: Mapping[str, Any]) -> None:
+        function = self.hands_on_to() if init else None
+        if function is None:
+            return
+        parameters = inspect.signature(function).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
         for name in init:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skoots.models.backbones.base import Backbone
 from skoots.models.heads.base import Head
 from skoots.models.necks.base import Neck
+from skoots.models.nonfinite import check_map
 from skoots.samples import Batch
 
 Outputs = dict[str, dict[str, Tensor]]
@@ -128,13 +129,24 @@ class SegmentationModel(nn.Module):
         return total, parts
 
     def predict(self, outputs: Outputs) -> dict[str, Tensor]:
-        """The maps of all heads by map name."""
-        maps: dict[str, Tensor] = {}
+        """The maps of all heads by map name.
+
+        Raises:
+            NonFiniteMapError: a map holds NaN or infinite values.
+        """
+        maps = self.maps(outputs)
+        for name, (head, values) in maps.items():
+            check_map(head, name, values)
+        return {name: values for name, (_, values) in maps.items()}
+
+    def maps(self, outputs: Outputs) -> dict[str, tuple[str, Tensor]]:
+        """The maps by name, whatever they hold, each with the name of its head."""
+        maps: dict[str, tuple[str, Tensor]] = {}
         for name, head in self.named_heads():
-            for key, value in head.predict(outputs[name]).items():
+            for key, values in head.predict(outputs[name]).items():
                 if key in maps:
                     raise ValueError(f"head {name!r} gives a map {key!r}, which another head gives too")
-                maps[key] = value
+                maps[key] = name, values
         return maps
 
 

@@ -11,18 +11,21 @@ import io
 import logging
 import os
 import pickle
-import secrets
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 import torch
 
 from skoots.errors import SnapshotError
+from skoots.refusals import refusal_in
 from skoots.snapshots.contents import plain
 from skoots.snapshots.run_folder import what_lies_in
+from skoots.unfinished import Scratch, Unfinished, flush_to_disk
 
 FORMAT = 1
 """Number of the layout that this version writes; it reads this one and all before."""
@@ -80,27 +83,42 @@ def write_snapshot(
     """
     path = Path(path)
     content = plain({"format": FORMAT, **state})
-    temporary = _temporary_name(path)
     try:
-        _write_sealed(content, temporary)
-        verify(temporary)
-        if keep_as is not None and path.exists():
-            link(path, Path(keep_as))
-        for name in map(Path, links):
-            name.parent.mkdir(exist_ok=True)
-            link(temporary, name)
-        os.replace(temporary, path)
-        for folder in {path.parent, *(Path(name).parent for name in links)}:
-            _flush_folder(folder)
+        with replacing(path, content) as file:
+            if keep_as is not None and path.exists():
+                file.link(path, Path(keep_as))
+            for name in map(Path, links):
+                name.parent.mkdir(exist_ok=True)
+                file.link(file.temporary, name)
+            for folder in {name.parent for name in map(Path, links)} - {path.parent}:
+                flush_to_disk(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        room = _free_space(path.parent, _size(content))
+        refusal = refusal_in(error)
+        reason, remedy = (_reason(error), "") if refusal is None else (refusal.reason, f" {refusal.remedy}")
+        if refusal is not None and refusal.is_room:
+            reason += _free_space(path.parent, _size(content))
         raise SnapshotError(
-            f"Snapshot {path} could not be written: {_reason(error)}{room}. "
-            "The snapshots already there are untouched; make room or give a folder that can be written."
+            f"Snapshot {path} could not be written: {reason}. "
+            f"The snapshots already there are untouched.{remedy}"
         ) from error
-    finally:
-        remove_if_there(temporary)
     return path
+
+
+@contextmanager
+def replacing(path: Path, content: dict[str, Any]) -> Iterator[Unfinished]:
+    """A sealed file, on disk and read back, that takes its name at the end of the context.
+
+    Args:
+        path: its name afterwards.
+        content: tensors and plain values.
+
+    Raises:
+        OSError: it cannot be written; so does a RuntimeError, as torch reports a full disk.
+    """
+    with Unfinished(path) as file:
+        _write_sealed(content, file.temporary)
+        verify(file.temporary)
+        yield file
 
 
 def _write_sealed(content: dict[str, Any], path: Path) -> None:
@@ -113,33 +131,10 @@ def _write_sealed(content: dict[str, Any], path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-
-
 def link(source: Path, target: Path) -> None:
     """A second name for the same bytes; a copy where the file system has no hard links."""
-    temporary = _temporary_name(target)
-    try:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        remove_if_there(temporary)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a folder cannot be opened
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with Scratch(target) as scratch:
+        scratch.link(source, target)
 
 
 def remove_if_there(path: Path) -> None:
@@ -287,7 +282,7 @@ def _verify_records(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise _damaged(path, "it is truncated or was overwritten") from error
     if record is not None:
         raise _damaged(path, f"its record {record} does not match its checksum")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,19 +14,23 @@ import torch
 
 from skoots.instances import Decoding, decode
 from skoots.metrics import METRIC_NAMES, Overlap, contingency, score, stack
+from skoots.models.nonfinite import NonFiniteMapError
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.samples import Batch
 from skoots.training.distributed import Processes
 from skoots.training.precision import Precision
 
+log = logging.getLogger("skoots")
+
 
 @dataclass(frozen=True)
 class _Window:
-    """What was measured in one window: losses by name, voxels, and overlaps of objects."""
+    """What was measured in one window: losses by name, voxels, overlaps of objects or why there are none."""
 
     losses: dict[str, float]
     voxels: int
     overlaps: list[Overlap]
+    fault: str = ""
 
 
 class Evaluator:
@@ -42,6 +48,8 @@ class Evaluator:
         at_once: a context in which a stop need not wait for the window to be measured.
         precision: number format of the network.
         processes: those that share the windows.
+        strict: whether a network that gives NaN or infinite maps is an error; else a warning says so, and the
+            scores of objects are NaN, which no snapshot is chosen by.
     """
 
     def __init__(
@@ -53,7 +61,9 @@ class Evaluator:
         at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
         precision: Precision | None = None,
         processes: Processes | None = None,
+        strict: bool = False,
     ) -> None:
+        self.strict = strict
         self.loader, self.decoding, self.device = loader, decoding, device
         self.heed, self.at_once = heed, at_once
         self.precision, self.processes = precision or Precision(), processes or Processes()
@@ -72,7 +82,11 @@ class Evaluator:
         for _ in range(missing):  # as often as the others, which ask this process then, and for its weights
             self._measure(model, Batch.collate([self.loader.dataset[0]]).to(self.device), epoch)  # type: ignore[attr-defined]
             self.heed()
-        return _put_together(self.processes.gather(own))
+        metrics, faults = _put_together(self.processes.gather(own))
+        if faults and self.processes.is_first:
+            more = f" So in {len(faults)} windows." if len(faults) > 1 else ""
+            log.warning("Validation: %s%s Its objects are not scored.", faults[0], more)
+        return metrics
 
     def _windows_that_others_have_more(self) -> int:
         if self.processes.world == 1:
@@ -85,7 +99,14 @@ class Evaluator:
             outputs = model(batch.images)
         total, parts = model.loss(outputs, model.targets(batch), batch, epoch)
         losses = {"test.loss": float(total), **{f"test.loss.{k}": float(v) for k, v in parts.items()}}
-        return _Window(losses, int(batch.valid.sum()), self._overlaps(model, outputs, batch))
+        voxels = int(batch.valid.sum())
+        try:
+            return _Window(losses, voxels, self._overlaps(model, outputs, batch))
+        except NonFiniteMapError as error:
+            fault = f"{str(error).rstrip('.')}, in {'; '.join(batch.origins)}."
+            if self.strict:
+                raise NonFiniteMapError(f"{fault} Use an earlier snapshot.") from error
+            return _Window(losses, voxels, [], fault)
 
     def _overlaps(self, model: SegmentationModel, outputs: dict, batch: Batch) -> list[Overlap]:
         maps = model.predict(outputs)
@@ -108,9 +129,9 @@ class Evaluator:
         return overlaps
 
 
-def _put_together(by_process: Sequence[Sequence[_Window]]) -> dict[str, float]:
-    """The metrics of all windows; the first process has the first window, the second the second, and so
-    on."""
+def _put_together(by_process: Sequence[Sequence[_Window]]) -> tuple[dict[str, float], list[str]]:
+    """The metrics of all windows, and what was wrong with maps; the first process has the first window, the
+    second the second, and so on."""
     rounds = itertools.zip_longest(*by_process)
     windows = [window for taken in rounds for window in taken if window is not None]
     sums: dict[str, float] = {}
@@ -119,8 +140,9 @@ def _put_together(by_process: Sequence[Sequence[_Window]]) -> dict[str, float]:
             sums[name] = sums.get(name, 0.0) + value * window.voxels
     voxels = sum(window.voxels for window in windows)
     metrics = {name: value / max(voxels, 1) for name, value in sums.items()}
+    faults = [window.fault for window in windows if window.fault]
     overlaps = [overlap for window in windows for overlap in window.overlaps]
-    if overlaps:
-        scores = score(stack(overlaps))
+    if overlaps or faults:
+        scores = dict.fromkeys(METRIC_NAMES, math.nan) if faults else score(stack(overlaps))
         metrics |= {f"test.{name}": scores[name] for name in METRIC_NAMES}
-    return metrics
+    return metrics, faults

@@ -14,13 +14,14 @@ gets it back with ``load_state``."""
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
 
 from skoots.loggers.base import Logger
 from skoots.snapshots import Saved, aliases_of
+from skoots.terminal import ProgressBar, progress_bar
 
 if TYPE_CHECKING:
     from skoots.training.runner import TrainingRunner
@@ -87,50 +88,78 @@ class LoggerObserver(Observer):
 
 
 class ProgressObserver(Observer):
-    """A bar over the samples of all epochs, with the loss, and a line for every epoch that was validated.
+    """How far the training is: a bar over the samples of all epochs, or a line in the log every so many
+    steps; and a line for every epoch that was validated.
 
     Args:
-        every: steps between updates of the numbers beside the bar.
-        show: whether to draw the bar; lines are logged in any case.
+        every: steps between these lines, and between updates of the numbers beside the bar.
+        show: whether to draw the bar, in place of the lines.
     """
 
     def __init__(self, every: int = 10, show: bool = True) -> None:
         self.every, self.show = every, show
-        self.bar: tqdm | None = None
-        self.warmup: tqdm | None = None
+        self.bar: ProgressBar | None = None
+        self.warmup: ProgressBar | None = None
+        self.began = 0.0
+        self.first = 0  # steps made when it began
+        self.due = 0  # the step from which on the next numbers are shown
 
     def warmup_step(self, runner: TrainingRunner, done: int, losses: Mapping[str, Any]) -> None:
         if self.warmup is None and self.show:
-            self.warmup = tqdm(total=runner.warmup_steps, unit="step", desc="warm-up", dynamic_ncols=True)
+            self.warmup = progress_bar(total=runner.warmup_steps, unit="step", desc="warm-up")
         if self.warmup is not None:
             self.warmup.update()
-            if done % self.every == 0:
-                self.warmup.set_postfix_str(f"loss {float(losses['loss']):.3f}")
         if done == runner.warmup_steps:
             log.info("Warm-up of %d steps on one batch: loss %.3f.", done, float(losses["loss"]))
             self._close()
+        elif done % self.every == 0:
+            loss = f"loss {float(losses['loss']):.3f}"
+            if self.warmup is not None:
+                self.warmup.set_postfix_str(loss)
+            else:
+                log.info("warm-up, step %d/%d: %s", done, runner.warmup_steps, loss)
 
     def epoch_start(self, runner: TrainingRunner, epoch: int) -> None:
+        if not self.began:
+            self.began, self.first = time.monotonic(), _steps(runner)
+            self._next(self.first)
         if self.show and self.bar is None:
             samples = runner.samples_of_epoch
-            self.bar = tqdm(
+            self.bar = progress_bar(
                 total=runner.epochs * samples,
                 initial=runner.epoch * samples + runner.progress.samples,
                 unit=" samples",
                 desc="train",
-                dynamic_ncols=True,
                 smoothing=0.05,
             )
         if self.bar is not None:
             self.bar.set_description_str(f"epoch {epoch}/{runner.epochs}")
 
     def step_end(self, runner: TrainingRunner, losses: Mapping[str, Any]) -> None:
-        if self.bar is None:
+        if self.bar is not None:
+            samples = runner.epoch * runner.samples_of_epoch + runner.progress.samples
+            self.bar.update(samples - self.bar.n)
+        done = _steps(runner)
+        if done < self.due:
             return
-        done = runner.epoch * runner.samples_of_epoch + runner.progress.samples
-        self.bar.update(done - self.bar.n)
-        if runner.progress.batches % self.every == 0:
+        self._next(done)
+        if self.bar is not None:
             self.bar.set_postfix_str(f"loss {float(losses['loss']):.3f} lr {runner.learning_rate:.1e}")
+        else:
+            log.info(self._step_line(runner, done, losses))
+
+    def _next(self, done: int) -> None:
+        self.due = (done // self.every + 1) * self.every
+
+    def _step_line(self, runner: TrainingRunner, done: int, losses: Mapping[str, Any]) -> str:
+        batches = len(runner.loader)
+        left = (time.monotonic() - self.began) / (done - self.first) * (runner.epochs * batches - done)
+        parts = " ".join(f"{name} {float(value):.3f}" for name, value in losses.items() if name != "loss")
+        return (
+            f"epoch {runner.epoch + 1}/{runner.epochs}, step {runner.progress.batches}/{batches}: "
+            f"loss {float(losses['loss']):.3f} ({parts}), lr {runner.learning_rate:.1e}, "
+            f"{timedelta(seconds=round(left))} left"
+        )
 
     def epoch_end(self, runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> None:
         if "test.loss" in measured or epoch == runner.epochs:
@@ -144,6 +173,11 @@ class ProgressObserver(Observer):
             if bar is not None:
                 bar.close()
         self.bar = self.warmup = None
+
+
+def _steps(runner: TrainingRunner) -> int:
+    """Made in all epochs so far."""
+    return runner.epoch * len(runner.loader) + runner.progress.batches
 
 
 def _epoch_line(runner: TrainingRunner, epoch: int, measured: Mapping[str, float]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +17,7 @@ C = TypeVar("C", bound=type)
 
 UNSUITED = {
     "LBFGS": "it evaluates the loss several times a step",
+    "Muon": "it takes matrices only, and convolutions have more axes",
     "SparseAdam": "it takes sparse gradients only",
 }
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
@@ -60,15 +61,34 @@ def build_optimizer(node: str | Mapping[str, Any], model: nn.Module) -> Optimize
     wanted, decay = arguments.pop("parameter_groups", {}), arguments.pop("decay_norms_and_biases", True)
     for options in (arguments, *wanted.values()):
         check_arguments(f"Optimizer {part.__name__}", part, options, given=("params",))
+        if options.get("maximize"):
+            raise ConfigError(f"Optimizer {part.__name__}: maximize makes the loss larger. Leave it out.")
     groups = _groups(model, wanted, decay)
     if not groups:
         raise ConfigError("The model has no trainable parameters; unfreeze a part of it.")
+    options = _fused_on_cuda(part, model, arguments)
     try:
-        optimizer = part(groups, **_fused_on_cuda(part, model, arguments))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"Optimizer {part.__name__}: {str(error).rstrip('.')}.") from error
+        _try_a_step(part, groups, options)
+        optimizer = part(groups, **options)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"Optimizer {part.__name__}: {said}.") from error
     _give_momentum(optimizer)
     return optimizer
+
+
+def _try_a_step(
+    part: type[Optimizer], groups: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+) -> None:
+    """A step on one number in place of each parameter group, on the device of the model: what torch finds
+    wrong with options, or lacks on a device, it says only then."""
+    tried = []
+    for group in groups:
+        like = group["params"][0]
+        number = torch.zeros(1, dtype=like.dtype, device=like.device, requires_grad=True)
+        number.grad = torch.zeros_like(number)
+        tried.append({**group, "params": [number]})
+    part(tried, **options).step()
 
 
 def _give_momentum(optimizer: Optimizer) -> None:

@@ -493,5 +493,9 @@ class TrainingRunner:
             self._save(not within and self._is_best_still(), within)
 
 
-RUNNERS: Registry[TrainingRunner] = Registry("runner", TrainingRunner)
+RUNNERS: Registry[TrainingRunner] = Registry(
+    "runner",
+    TrainingRunner,
+    aliases=dict.fromkeys(("PoseTrainingRunner", "DetectorTrainingRunner"), "TrainingRunner"),  # DeepLabCut's
+)
 RUNNERS.register(TrainingRunner)

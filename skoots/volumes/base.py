@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.refusals import reading, writing
 from skoots.volumes.layout import Layout
 from skoots.volumes.segments import SegmentCache
 
@@ -87,7 +90,9 @@ class Volume(ABC):
         self._check_box(box)
         if box.is_empty:
             return np.zeros(self._array_shape(box), self.dtype)
-        array = self.layout.channels_first(self._read(self.layout.index(box)))
+        with reading(self.path, VolumeError):
+            stored = self._read(self.layout.index(box))
+        array = self.layout.channels_first(stored)
         return np.ascontiguousarray(array, dtype=self.dtype)
 
     def read_all(self) -> np.ndarray:
@@ -98,6 +103,15 @@ class Volume(ABC):
         """The same volume, which keeps there what it decodes; one that decodes nothing is returned as it
         is."""
         return self
+
+    def is_same_array(self, other: Volume) -> bool:
+        """Whether two volumes are one array on disk, whatever its names: links, levels, data sets."""
+        place = self._place()
+        return place is not None and place == other._place()
+
+    def _place(self) -> tuple[Any, ...] | None:
+        """What no two arrays on disk have in common; None for one that is none of its own."""
+        return None
 
     @abstractmethod
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
@@ -140,7 +154,7 @@ class WritableVolume(Volume):
             array: (*S) or (C, *S), of the box's shape.
 
         Raises:
-            VolumeError: the box reaches outside, or the values do not fit the volume's type.
+            VolumeError: the box reaches outside, the values do not fit the type, or the disk is full.
         """
         self._check_box(box)
         if array.shape != self._array_shape(box):
@@ -148,7 +162,9 @@ class WritableVolume(Volume):
                 f"{self.path}: an array of shape {array.shape} does not fit the box {self._array_shape(box)}."
             )
         if not box.is_empty:
-            self._write(self.layout.index(box), self._cast(array))
+            values = self._cast(array)
+            with writing(self.path, VolumeError):
+                self._write(self.layout.index(box), values)
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
         if (
@@ -184,15 +200,29 @@ class WritableVolume(Volume):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.discard()
+            return
+        try:
+            with writing(self.path, VolumeError):
+                self.close()
+        except BaseException:  # a full disk may show no sooner
+            self.discard()
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
             f"{self.path} is being written and belongs to one process; close it, then open it elsewhere"
         )
+
+
+def place_of_file(path: str | Path) -> tuple[int, int] | None:
+    """What tells a file or folder from all others, whatever its names; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def plausible_voxel_size(values: Sequence[float] | None, ndim: int) -> tuple[float, ...] | None:

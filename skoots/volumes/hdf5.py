@@ -12,10 +12,11 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.registry import near_misses
-from skoots.volumes.base import Volume, WritableVolume
+from skoots.unfinished import Unfinished
+from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.cache import ChunkCache
+from skoots.volumes.hdf5_stream import HDF5Stream
 from skoots.volumes.layout import Layout, layout_of, named_axes
-from skoots.volumes.output import Unfinished
 from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert, plain_unit
 
@@ -71,6 +72,12 @@ class HDF5Volume(Volume):
 
     def cached_in(self, cache: SegmentCache) -> Volume:
         return ChunkCache(self, cache, self._chunks)
+
+    def _place(self) -> tuple[Any, ...] | None:
+        with self._opened() as root:
+            array = root[self._dataset]  # behind a link, perhaps into another file
+            file = place_of_file(array.file.filename)
+            return None if file is None else (*file, self._h5py.h5o.get_info(array.id).addr)
 
     def _opened(self) -> Any:
         try:
@@ -178,36 +185,51 @@ class HDF5Output(WritableVolume):
         h5py = _h5py(name)
         # only the data set is new, and whether it may replace one has been asked
         self._target = Unfinished(Path(file), overwrite=True)
-        if Path(file).exists():
-            shutil.copyfile(file, self._target.temporary)
-        self._root: Any = h5py.File(self._target.temporary, "a")
-        inner = dataset or "volume"
-        if inner in self._root:
-            del self._root[inner]
-        self._array = self._root.create_dataset(
-            inner, shape=layout.stored_shape, dtype=self.dtype, chunks=chunks or True, compression="gzip"
-        )
-        for dimension, axis in zip(self._array.dims, layout.axes):
-            dimension.label = axis
-        self._array.attrs.update(_size_attributes(self.voxel_size, unit))
+        self._root: Any = None
+        self._stream: HDF5Stream | None = None
+        try:
+            there = Path(file).exists()
+            if there:
+                shutil.copyfile(file, self._target.temporary)
+            self._stream = HDF5Stream(self._target.temporary)
+            self._root = h5py.File(self._stream, "r+" if there else "w")
+            inner = dataset or "volume"
+            if inner in self._root:
+                del self._root[inner]
+            self._array = self._root.create_dataset(
+                inner, shape=layout.stored_shape, dtype=self.dtype, chunks=chunks or True, compression="gzip"
+            )
+            for dimension, axis in zip(self._array.dims, layout.axes):
+                dimension.label = axis
+            self._array.attrs.update(_size_attributes(self.voxel_size, unit))
+            self._stream.check()
+        except BaseException:
+            self.discard()
+            raise
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return np.asarray(self._array[index])
 
     def _write(self, index: tuple[slice, ...], array: np.ndarray) -> None:
         self._array[index] = array
+        if self._stream is not None:
+            self._stream.check()
 
     def close(self) -> None:
-        if self._root is not None:
+        if self._root is not None and self._stream is not None:
             self._root.close()
             self._root = None
+            self._stream.check()
+            self._stream.close()
             self._target.commit()
 
     def discard(self) -> None:
         if self._root is not None:
             self._root.close()
             self._root = None
-        self._target.discard()
+        if self._stream is not None:
+            self._stream.close()
+        self._target.remove()
 
 
 def _size_attributes(voxel_size: Sequence[float] | None, unit: str | None) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from skoots.errors import VolumeError
-from skoots.volumes.base import Volume, WritableVolume
+from skoots.unfinished import Unfinished
+from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.layout import Layout, guess_axes, layout_of
-from skoots.volumes.output import Unfinished, reserve
+from skoots.volumes.output import reserve
 
 
 class NumpyVolume(Volume):
@@ -37,6 +38,9 @@ class NumpyVolume(Volume):
             ) from error
         layout = layout_of(path, self._array.shape, guess_axes(self._array.shape), axes)
         super().__init__(path, layout, self._array.dtype, None, None, axes, voxel_size)
+
+    def _place(self) -> tuple[int, ...] | None:
+        return place_of_file(self.path)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return np.array(self._array[index])
@@ -79,4 +83,4 @@ class NumpyOutput(WritableVolume):
 
     def discard(self) -> None:
         self._array = None
-        self._target.discard()
+        self._target.remove()

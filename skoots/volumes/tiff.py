@@ -12,9 +12,10 @@ import numpy as np
 import tifffile
 
 from skoots.errors import VolumeError
-from skoots.volumes.base import Volume, WritableVolume
+from skoots.unfinished import Unfinished
+from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.layout import Layout, layout_of
-from skoots.volumes.output import Unfinished, reserve
+from skoots.volumes.output import reserve
 from skoots.volumes.segments import SEGMENTS, SegmentCache
 from skoots.volumes.tiff_metadata import voxel_size_of
 from skoots.volumes.tiff_pages import PageReader
@@ -64,6 +65,9 @@ class TiffVolume(Volume):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, *self._given, self._cache)
+
+    def _place(self) -> tuple[int, ...] | None:
+        return place_of_file(self.path)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return self._part(index)
@@ -145,7 +149,7 @@ class TiffOutput(WritableVolume):
 
     def discard(self) -> None:
         self._array = None
-        self._target.discard()
+        self._target.remove()
 
 
 def write_compressed(
@@ -165,8 +169,7 @@ def write_compressed(
         unit: their unit, or None.
     """
     described = tiff_arguments(layout, array.dtype, voxel_size, unit)
-    with target:
-        tifffile.imwrite(str(target.temporary), np.ascontiguousarray(array), compression="zlib", **described)
+    tifffile.imwrite(str(target.temporary), np.ascontiguousarray(array), compression="zlib", **described)
 
 
 def tiff_arguments(

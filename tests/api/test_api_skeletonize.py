@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from skoots.api import skeletonize
-from skoots.data.skeleton_cache import read_skeleton_file
+from skoots.data.skeleton_file import read_content
 from skoots.errors import VolumeError
 from skoots.skeletons import skeletonize as trace
 from skoots.volumes import write_volume
@@ -28,7 +28,7 @@ def test_every_volume_of_a_folder_is_reported(write_pair: Make, tmp_path: Path) 
         assert volume.objects == len(np.unique(truths[volume.name])) - 1
         assert volume.traced and volume.seconds > 0
         expected = trace(truths[volume.name], (2.0, 1.0, 1.0))
-        assert np.array_equal(read_skeleton_file(volume.path)["points"], expected.points)
+        assert np.array_equal(read_content(volume.path)["points"], expected.points)
 
 
 def test_what_fits_its_labels_is_kept(write_pair: Make, tmp_path: Path) -> None:

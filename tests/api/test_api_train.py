@@ -334,6 +334,32 @@ def test_check_finds_faulty_test_data(make_config: Make) -> None:
         check(make_config(data={"test": ["nowhere"]}))
 
 
+@pytest.mark.parametrize(
+    ("runner", "sentence"),
+    [
+        ({"optimizer": {"type": "AdamW", "lr": 1e-3, "capturable": True}}, "capturable=True, params"),
+        (
+            {"optimizer": {"type": "SGD", "lr": 0.1, "parameter_groups": {"bakbone": {"lr": 1}}}},
+            r"parameter_groups.bakbone: is no part of the model .* Did you mean backbone",
+        ),
+        (
+            {"scheduler": {"type": "OneCycleLR", "max_lr": 1, "total_steps": 2, "interval": "step"}},
+            "runner.scheduler: does not last for the 4 steps of this training",
+        ),
+        ({"early_stopping": True}, "runner.early_stopping: watches test.F1, but data.validation is empty"),
+    ],
+)
+def test_check_finds_what_only_the_model_and_the_data_show(
+    runner: dict[str, Any], sentence: str, make_config: Make, tmp_path: Path
+) -> None:
+    """What ends ``train`` at its start ends ``check`` with the same words."""
+    changes = {"runner": runner, "data": {"validation": []}, "train_settings": {"epochs": 2}}
+    for verb in (check, lambda config: train(config, runs=tmp_path, progress=False)):
+        with pytest.raises(ConfigError, match=sentence):
+            verb(make_config(**changes))
+    assert not list(tmp_path.iterdir())
+
+
 def test_demo_walks_through_files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("skoots.api.demo")
     short = ["train_settings.epochs=1", "data.train.0.samples_per_volume=1", "data.crop_size=[8, 16, 16]"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from configparser import ConfigParser
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +33,10 @@ from skoots.api import (
 from skoots.api.planning.decision import Decision
 from skoots.cli.list import call, first_sentence
 from skoots.cli.main import main
+from skoots.cli.skoots_train import main as skoots_train
 from skoots.config import load_config
+from skoots.config.load import ORIGINAL_SECTIONS
+from skoots.config.original_settings import OriginalSettings
 from skoots.errors import SkootsError
 
 SCORES = {"F1": 0.91, "F1@0.75": 0.7, "AP50": 0.83, "VOI_split": 0.1, "VOI_merge": 0.2, "ARAND": 0.05}
@@ -209,6 +216,45 @@ def test_resume_may_stand_without_a_value(
     assert asked["positional"] == (Path("mito.yaml"), overrides) and asked["resume"] == resume
 
 
+@pytest.mark.parametrize("command", [main, skoots_train])
+def test_the_flags_of_the_original_s_command(
+    command: Callable[[list[str]], int],
+    stand_in: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked, verb = stand_in("train", OUTCOME), ["train"] if command is main else []
+    for words in (["--config-file", "mito.yaml", "a.b=1"], ["--config-file=mito.yaml", "a.b=1"]):
+        assert command([*verb, *words]) == 0
+        assert asked["positional"] == (Path("mito.yaml"), ["a.b=1"])
+    folder = stand_in("train_all", [])
+    assert command([*verb, "--config-file", str(tmp_path), "--batch"]) == 0
+    assert folder["positional"][0] == tmp_path
+    capsys.readouterr()
+    assert command([*verb, "--config-file", "mito.yaml", "--batch"]) == 2
+    assert capsys.readouterr().err == "skoots: --batch goes with a folder of configs, and none is named.\n"
+
+
+def test_both_commands_are_installed() -> None:
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    names = dict(re.split(r"\s*=\s*", line) for line in lines if line)
+    for name, function in (("skoots", main), ("skoots-train", skoots_train)):
+        assert EntryPoint(name, names[name], "console_scripts").load() is function
+
+
+def test_a_config_of_the_original_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("TRAIN: {NUM_EPOCHS: 3}\nMODEL: {}\n")
+    assert skoots_train(["--config-file", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"skoots: {path} is a config of the original SKOOTS. Translate it: skoots import-config {path} "
+        "-o new.yaml.\n"
+    )
+    assert set(OriginalSettings.model_fields) == ORIGINAL_SECTIONS
+
+
 @pytest.mark.parametrize(("number", "name"), [(2, "Ctrl-C"), (15, "SIGTERM")])
 def test_a_training_that_a_signal_ended_says_how_to_go_on(
     number: int, name: str, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
@@ -242,6 +288,38 @@ def test_sigterm_ends_any_verb_with_its_status(stand_in: StandIn, capsys: pytest
     stand_in("segment", terminated)
     assert main(["segment", "v.tif", "-s", "x.pt"]) == 143
     assert capsys.readouterr().err == "skoots: stopped by SIGTERM.\n"
+
+
+TRAINING = ["train", "mito.yaml"]
+SEGMENTING = ["segment", "v.tif", "-s", "x.pt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "sentence"),
+    [
+        (TRAINING, MemoryError(), "Memory ran out. Take a smaller data.crop_size or"),
+        (["resume", "r"], RuntimeError("CUDA out of memory."), "Take a smaller data.crop_size"),
+        (SEGMENTING, RuntimeError("DefaultCPUAllocator: not enough memory"), "Take smaller tiles (--tile)"),
+        (["skeletonize", "d"], MemoryError(), "Memory ran out. Take fewer --threads."),
+        (["publish", "r", "-o", "p"], MemoryError(), "Memory ran out. Close other programs"),
+        (SEGMENTING, OSError(errno.EMFILE, "Too many open files"), "Too many open files. Raise the limit"),
+        (TRAINING, PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied."),
+        (["demo"], OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Make room"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    words: list[str],
+    error: Exception,
+    sentence: str,
+    stand_in: StandIn,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stand_in(words[0], error)
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("skoots: ") and sentence in told and told.count("\n") == 1
+    assert main([*words, "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -367,9 +445,20 @@ def test_evaluate_prints_a_table(stand_in: StandIn, capsys: pytest.CaptureFixtur
 
 
 def test_evaluate_says_that_folders_are_pooled(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
-    stand_in("evaluate", Evaluation(EVALUATION.scores, "a", "b", 3))
+    pairs = (("a/x.labels.tif", "b/x.segmentation.tif"), ("a/y.labels.tif", "b/y.tif"))
+    left_out = ("z.tif: it looks like a grey image",)
+    stand_in("evaluate", Evaluation(EVALUATION.scores, "a", "b", 2, pairs, left_out))
     assert main(["evaluate", "a", "b"]) == 0
-    assert "Pooled over 3 volumes" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:6] == [
+        "Pooled over 2 volumes",
+        "a/x.labels.tif with b/x.segmentation.tif",
+        "a/y.labels.tif with b/y.tif",
+        "Left out: z.tif: it looks like a grey image",
+    ]
+    assert main(["evaluate", "a", "b", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["pairs"] == [list(pair) for pair in pairs] and value["left_out"] == list(left_out)
 
 
 def test_evaluate_prints_one_json_object(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

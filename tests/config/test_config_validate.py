@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from skoots.config import load_config
 from skoots.errors import ConfigError
@@ -122,6 +126,94 @@ def test_backbones() -> None:
         'model.backbone.norm: is "instance", must be "batch" or "layer".',
         "model.backbone.chanels: unknown key of UNet. Did you mean channels or in_channels?",
     ]
+
+
+def test_case_never_matters_in_the_name_of_a_part() -> None:
+    """The resolved config has each name as it is registered, and other programs' names in our words."""
+    dice = {"type": "SOFT_cldice", "iter_": 4}
+    config = load_config(
+        {
+            "data": {
+                "train": [{"type": "FOLDER", "path": "a"}, {"type": "synthetic", "shape": [8, 8]}],
+                "augment": ["flip", {"type": "sequential", "transforms": [{"type": "rotatescale"}]}],
+                "normalize": "ZScore",
+            },
+            "model": {
+                "backbone": "unet",
+                "neck": "CONVNECK",
+                "heads": {
+                    "vector": {"type": "vectorhead", "criterion": "tversky"},
+                    "semantic": {"type": "semantichead", "criterion": [{"type": "bce", "weight": 2}]},
+                    "skeleton": {
+                        "type": "SKELETONHEAD",
+                        "criterion": dice,
+                        "target_generator": "skeletonmasktarget",
+                        "predictor": "identitypredictor",
+                    },
+                },
+            },
+            "logger": ["csvlogger", {"type": "TENSORBOARDLOGGER"}],
+            "runner": {"type": "posetrainingrunner", "scheduler": {"type": "steplr", "step_size": 3}},
+        }
+    )
+    names = [
+        value
+        for value in re.findall(r"'type': '(\w+)'", str(config.resolved()))
+        if value not in ("AdamW", "steplr")
+    ]
+    assert names == [
+        "Folder", "Synthetic", "Flip", "Sequential", "RotateScale", "UNet", "ConvNeck", "VectorHead",
+        "Tversky",
+        "SemanticHead", "BCE", "SkeletonHead", "SoftDiceClDice", "SkeletonMaskTarget", "IdentityPredictor",
+        "TrainingRunner", "CSVLogger", "TensorBoardLogger",
+    ]  # fmt: skip
+    assert config.model.heads["skeleton"]["criterion"] == {"type": "SoftDiceClDice", "iter": 4}
+    assert (config.data.normalize, load_config(config.resolved())) == ("zscore", config)
+
+
+def test_an_argument_under_two_of_its_names() -> None:
+    twice = {"type": "SoftDiceClDice", "params": {"iter_": 4}, "iter": 3}
+    assert said(head(criterion=twice)) == [
+        "model.heads.vector.criterion.params.iter_: is given twice, also as "
+        "model.heads.vector.criterion.iter. Keep one of the two."
+    ]
+    inside = load_config(head(criterion={"type": "SoftClDice", "params": {"iter_": 4}}))
+    assert inside.model.heads["vector"]["criterion"] == {"type": "SoftClDice", "params": {"iter": 4}}
+
+
+def test_what_a_logger_hands_on_is_checked() -> None:
+    wandb = {"type": "WandbLogger", "project_name": "mito"}
+    assert load_config({"logger": {**wandb, "tags": ["a"], "notes": "b"}}).logger[0]["tags"] == ["a"]
+    wrong, misnamed, mistyped = sorted(said({"logger": {**wandb, "mode": "on", "run_nam": "b", "tagz": "c"}}))
+    assert wrong.startswith('logger.mode: is "on", must be "online" or "offline"')
+    assert misnamed.startswith("logger.run_nam: unknown key of WandbLogger. Did you mean run_name")
+    assert mistyped == "logger.tagz: unknown key of WandbLogger. Did you mean tags?"
+
+
+def test_optimizers_that_cannot_work_are_named_from_the_start() -> None:
+    """Of every class of torch: one that a network's parameters cannot be stepped with by hand is refused, and
+    no other."""
+    model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.BatchNorm3d(2))
+    refused, unusable = set(), set()
+    for name, part in vars(torch.optim).items():
+        if not (inspect.isclass(part) and issubclass(part, torch.optim.Optimizer)) or name == "Optimizer":
+            continue
+        try:
+            model(torch.rand(1, 1, 2, 2, 2)).square().sum().backward()
+            part(model.parameters(), lr=1e-3).step()
+        except (TypeError, ValueError, RuntimeError):
+            unusable.add(name)
+        try:
+            load_config(runner(optimizer={"type": name, "lr": 1e-3}))
+        except ConfigError as error:
+            refused.add(name)
+            assert "runner.optimizer: Optimizer" in str(error) and "Take AdamW or SGD" in str(error)
+    assert refused == unusable == {"LBFGS", "Muon", "SparseAdam"}
+    wrong = {"differentiable": "Optimizer AdamW: a leaf Variable", "maximize": "makes the loss larger"}
+    for option, sentence in wrong.items():
+        assert sentence in said(runner(optimizer={"type": "AdamW", option: True}))[0]
+    for option in ("capturable", "fused"):  # a matter of the device that will train
+        load_config(runner(optimizer={"type": "AdamW", option: True}))
 
 
 def test_optimizers() -> None:

@@ -62,7 +62,7 @@ def at(tree: dict[str, Any], path: str) -> Any:
         ("TRAIN: {INITIAL_SIGMA: [7, 8, 9]}", "model.heads.vector.sigma", [9, 7, 8]),
         ("TRAIN: {LOSS_EMBED_RELATIVE_WEIGHT: 0.5}", "model.heads.vector.weight", 0.5),
         (
-            "TRAIN: {LOSS_SKELETON: soft_cldice, LOSS_SKELETON_KEYWORDS: [iter, alpha, smooth], "
+            "TRAIN: {LOSS_SKELETON: soft_cldice, LOSS_SKELETON_KEYWORDS: [iter_, alpha, smooth], "
             "LOSS_SKELETON_VALUES: [4, 0.5, 1.0]}",
             "model.heads.skeleton.criterion",
             {"type": "SoftDiceClDice", "iter": 4, "alpha": 0.5, "smooth": 1},

@@ -135,11 +135,12 @@ class TestGradient:
         )  # and there is nothing left to learn
 
     @pytest.mark.parametrize("kind", ["Tversky", "Dice"])
-    def test_the_loss_of_an_empty_batch_is_the_mean_over_voxels_that_count(self, kind):
+    def test_the_loss_of_an_empty_batch_is_the_mean_output_of_each_image(self, kind):
         output = torch.rand(2, 1, 4, 5, 6)
         valid = torch.rand(2, 1, 4, 5, 6) > 0.4
         loss = CRITERIA.build(kind)(output, torch.zeros_like(output), valid)
-        assert float(loss) == pytest.approx(float(output[valid].mean()), rel=1e-5)
+        means = [image[known].mean() for image, known in zip(output, valid)]
+        assert float(loss) == pytest.approx(float(sum(means)) / 2, rel=1e-5)
         # an object that nobody knows of does not make the batch a full one
         target = (~valid).float()
         assert float(CRITERIA.build(kind)(output, target, valid)) == pytest.approx(float(loss), rel=1e-5)
@@ -167,12 +168,13 @@ class TestGradient:
         assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
         assert all(torch.isfinite(p.grad).all() and not p.grad.any() for p in head.parameters())
 
-    def test_beside_a_crop_with_objects_the_loss_is_as_it_was(self):
+    def test_beside_a_crop_with_objects_it_is_one_image_of_two(self):
         output = torch.rand(2, 1, 4, 5, 6)
         target = (torch.rand(2, 1, 4, 5, 6) > 0.6).float()
         target[1] = 0
-        hit = (output * target).sum()
-        wanted = 1 - hit / (hit + 0.5 * (output.sum() - hit) + 0.5 * (target.sum() - hit))
+        hit = (output[0] * target[0]).sum()
+        index = hit / (hit + 0.5 * (output[0].sum() - hit) + 0.5 * (target[0].sum() - hit))
+        wanted = (1 - index + output[1].mean()) / 2
         assert float(CRITERIA.build("Tversky")(output, target)) == pytest.approx(float(wanted), rel=1e-5)
 
 

@@ -334,7 +334,7 @@ class TestFolder:
                 r"a.labels.tif is float32, but labels must be integer ids",
             ),
             (np.zeros((10, 24, 24), np.uint8), None, r"a.tif: every voxel is 0, so there is nothing to see"),
-            (np.full((10, 24, 24), np.nan, np.float32), None, r"a.tif holds NaN voxels"),
+            (np.full((10, 24, 24), np.nan, np.float32), None, r"a.tif holds a NaN voxel at \[0, 0, 0\]"),
         ],
     )
     def test_bad_volumes_are_named(self, write, image, labels, sentence):

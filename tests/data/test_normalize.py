@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from skoots.data import normalize
 from skoots.data.background import background_volume
 from skoots.data.intensity_record import IntensityRecord
-from skoots.data.normalize import bright_tail, measure_intensity, measure_together
+from skoots.data.normalize import NormalizationKind, bright_tail, measure_intensity, measure_together
 from skoots.errors import VolumeError
 from skoots.volumes.array import ArrayVolume
 
@@ -59,9 +61,8 @@ def test_percentile_of_a_sample(monkeypatch):
     every = measure_intensity(image, "percentile")
     monkeypatch.setattr(normalize, "SAMPLE_VOXELS", 100_000)
     kept = []
-    monkeypatch.setattr(
-        np, "percentile", lambda a, *q, real=np.percentile, **k: kept.append(a.size) or real(a, *q, **k)
-    )
+    real = normalize.sample_percentiles
+    monkeypatch.setattr(normalize, "sample_percentiles", lambda a, q: kept.append(a.size) or real(a, q))
     some = measure_intensity(image, "percentile")
     assert 50_000 <= kept[0] <= 100_000 + 10
     assert some.scale[0] != every.scale[0] and some.scale[0] == pytest.approx(every.scale[0], rel=0.05)
@@ -99,12 +100,20 @@ def test_an_image_of_one_value(kind, value):
         measure_intensity(constant, kind)
 
 
-@pytest.mark.parametrize("value, word", [(np.nan, "NaN"), (np.inf, "infinite")])
-def test_voxels_that_are_no_numbers(value, word):
-    array = np.random.default_rng(0).random((4, 5, 6))
-    array[3, 4, 5] = value
-    with pytest.raises(VolumeError, match=f"image.tif holds {word} voxels; replace them, for instance by 0"):
-        measure_intensity(ArrayVolume("image.tif", array), "zscore")
+@pytest.mark.parametrize(
+    "value, word", [(np.nan, "a NaN"), (np.inf, "an infinite"), (-np.inf, "an infinite")]
+)
+@pytest.mark.parametrize("kind", get_args(NormalizationKind))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("own", [True, False])
+def test_voxels_that_are_no_numbers_are_named_under_every_normalisation(value, word, kind, dtype, own):
+    array = np.random.default_rng(0).random((2, 40, 5, 6)).astype(dtype)
+    array[1, 35, 4, 2] = value
+    with pytest.raises(
+        VolumeError,
+        match=rf"image.tif holds {word} voxel at \[35, 4, 2\], channel 1; replace such voxels, for inst",
+    ):
+        measure_intensity(ArrayVolume("image.tif", array, channels_first=True), kind, own)
 
 
 def test_asinh_keeps_dim_objects_apart_from_noise_beside_bright_ones():

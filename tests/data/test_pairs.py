@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from skoots.data.pairs import find_pairs
+from skoots.data.pairs import find_images, find_labels, find_pairs
 from skoots.errors import VolumeError
 
 
@@ -68,3 +68,13 @@ def test_a_missing_folder_and_one_like_it(tmp_path):
         find_pairs(tmp_path / "trainnig")
     with pytest.raises(VolumeError, match=r"nowhere/at/all does not exist\.$"):
         find_pairs("/nowhere/at/all")
+
+
+def test_what_segmenting_wrote_is_no_image(folder):
+    path = folder("a.tif", "a.segmentation.tif", "a.segmentation.vector.tif", "b.segmentation.npy")
+    assert find_images(path) == {"a": path / "a.tif"}
+    folder("a.labels.tif", "a.segmentation.labels.tif")
+    assert find_labels(path) == {
+        "a": path / "a.labels.tif",
+        "a.segmentation": path / "a.segmentation.labels.tif",
+    }

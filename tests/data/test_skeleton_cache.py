@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
+import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,9 +15,10 @@ import torch
 
 from skoots.data import skeleton_cache
 from skoots.data.label_index import index_labels
-from skoots.data.skeleton_cache import read_skeleton_file
+from skoots.data.skeleton_file import read_content
 from skoots.errors import VolumeError
 from skoots.skeletons import skeletonize
+from skoots.snapshots.files import replacing
 from skoots.synthetic import make_volume
 from skoots.volumes.array import ArrayVolume
 
@@ -94,6 +98,42 @@ def test_a_read_only_folder_uses_the_users_cache(path, labels, user_cache, monke
     assert skeleton_cache._cached(other) != skeleton_cache._cached(path)
 
 
+@pytest.fixture
+def read_only(monkeypatch, user_cache):
+    """Neither the folder of the data nor the user's cache takes a file."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(skeleton_cache, "Unfinished", refuse)
+    monkeypatch.setattr(skeleton_cache, "_said", set())
+
+
+def test_without_any_place_to_keep_them_it_is_said_once(path, labels, read_only, caplog):
+    other = path.with_name("b.skeletons.trch")
+    for place in (path, other, path):
+        skeletons, traced = load_or_trace(place, labels, ISOTROPIC)
+        assert traced and same(skeletons, skeletonize(labels, ISOTROPIC))
+    (told,) = caplog.messages
+    assert told.startswith("Skeletons are not kept, and traced again by the next training. ")
+    assert told.count("Read-only file system") == 2 and "Make room" not in told  # of both places
+    with pytest.raises(VolumeError, match=r"a\.skeletons\.trch cannot be written: Read-only file system"):
+        load_or_trace(path, labels, ISOTROPIC, must_keep=True)
+
+
+def test_a_full_disk_beside_the_labels_uses_the_users_cache(path, labels, user_cache, monkeypatch, caplog):
+    real = skeleton_cache.Unfinished
+
+    def full_here(place, *words):
+        if place.parent == path.parent:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(place, *words)
+
+    monkeypatch.setattr(skeleton_cache, "Unfinished", full_here)
+    assert load_or_trace(path, labels, ISOTROPIC)[1] and not load_or_trace(path, labels, ISOTROPIC)[1]
+    assert not path.exists() and not caplog.messages
+
+
 def test_overwrite_traces_anew(path, labels):
     load_or_trace(path, labels, ISOTROPIC)
     stamp = path.stat().st_ino
@@ -136,7 +176,7 @@ def test_an_original_file_gives_what_tracing_gives(path, labels):
     assert np.allclose(skeletons.inscribed, expected.inscribed)
 
 
-@pytest.mark.parametrize("spoil", ["missing id", "outside", "moved", "empty"])
+@pytest.mark.parametrize("spoil", ["missing id", "outside", "moved", "empty", "NaN", "infinite", "far"])
 def test_an_original_file_of_other_labels_is_not_used_and_not_touched(path, labels, spoil, caplog):
     content = original(labels)
     first = next(iter(content))
@@ -144,6 +184,8 @@ def test_an_original_file_of_other_labels_is_not_used_and_not_touched(path, labe
         del content[first]
     elif spoil == "outside":
         content[first] += 100
+    elif spoil in ("NaN", "infinite", "far"):
+        content[first][0] = {"NaN": float("nan"), "infinite": float("inf"), "far": 1e30}[spoil]
     elif spoil == "moved":
         content = {k: p.flip(0) * 0 + 1 for k, p in content.items()}
     else:
@@ -162,11 +204,13 @@ def test_an_original_file_of_other_labels_is_not_used_and_not_touched(path, labe
 @pytest.mark.parametrize(
     "content, sentence",
     [
-        (b"", r"a.skeletons.trch is no skeleton file \(\w+\); delete it to have it made anew\."),
-        (b"not at all", r"is no skeleton file"),
+        (b"not at all", r"a.skeletons.trch is no skeleton file; delete it to have it made anew\."),
         ([1, 2], "expected a dict of id to points; delete it"),
         ({"net": torch.zeros(3)}, r"expected ids with \(n, 3\) points each"),
         ({3: torch.zeros(4, 2)}, r"expected ids with \(n, 3\) points each"),
+        ({3: [[1, 2, 3]]}, r"expected ids with \(n, 3\) points each"),
+        ({3: torch.zeros(1, 3).expand(10**11, 3)}, r"claims to hold more points than fit into it"),
+        ({3: torch.zeros(4, 3, device="meta")}, r"claims to hold more points than fit into it"),
     ],
 )
 def test_files_that_are_something_else(path, labels, content, sentence):
@@ -187,11 +231,133 @@ def test_a_file_never_runs_code(path, tmp_path, monkeypatch):
     monkeypatch.setenv("SKOOTS_TEST_TRAP", str(tmp_path / "trap"))
     torch.save({1: Malicious()}, path)
     with pytest.raises(VolumeError, match="is no skeleton file"):
-        read_skeleton_file(path)
+        read_content(path)
     path.write_bytes(pickle.dumps({1: Malicious()}))
     with pytest.raises(VolumeError, match="is no skeleton file"):
-        read_skeleton_file(path)
+        read_content(path)
     assert not (tmp_path / "trap").exists()
+
+
+def sealed(content, path):
+    with replacing(path, content):
+        pass
+
+
+MADE_BY_HAND = {
+    "starts beyond the points": lambda c: {"starts": torch.full_like(c["starts"], 10**12)},
+    "negative starts": lambda c: {"starts": torch.full_like(c["starts"], -5)},
+    "starts that fall": lambda c: {"starts": c["starts"].flip(0)},
+    "an object without points": lambda c: {"starts": c["starts"].index_fill(0, torch.tensor([1]), 0)},
+    "too few starts": lambda c: {"starts": c["starts"][1:].clone()},
+    "starts as a list": lambda c: {"starts": c["starts"].tolist()},
+    "NaN": lambda c: {"points": torch.full_like(c["points"], float("nan"))},
+    "one NaN": lambda c: {"points": c["points"].index_fill(0, torch.tensor([3]), float("nan"))},
+    "points far outside": lambda c: {"points": torch.full_like(c["points"], 1e30)},
+    "points before the volume": lambda c: {"points": -c["points"] - 1},
+    "points of another object": lambda c: {"points": c["points"].flip(0).clone()},
+    "points of two dimensions": lambda c: {"points": c["points"][:, :2].clone()},
+    "points of another type": lambda c: {"points": c["points"].bfloat16()},
+    "ids that do not exist": lambda c: {"ids": c["ids"] + 1000},
+    "ids twice": lambda c: {"ids": c["ids"].index_fill(0, torch.tensor([1]), int(c["ids"][0]))},
+    "no radius": lambda c: {"inscribed": torch.zeros_like(c["inscribed"])},
+    "radii of NaN": lambda c: {"inscribed": c["inscribed"] * float("nan")},
+    "no points": lambda c: {"points": None},
+    "another mark": lambda c: {"fingerprint": "00"},
+    "no mark": lambda c: {"fingerprint": None},
+}
+
+
+@pytest.mark.parametrize("change", MADE_BY_HAND)
+@pytest.mark.parametrize("with_seal", [True, False], ids=["sealed", "bare"])
+def test_what_is_read_is_not_believed(path, labels, change, with_seal, caplog):
+    first, _ = load_or_trace(path, labels, ISOTROPIC)
+    content = torch.load(path, weights_only=True)
+    changed = content | MADE_BY_HAND[change](content)
+    changed = {key: value for key, value in changed.items() if value is not None}
+    sealed(changed, path) if with_seal else torch.save(changed, path)
+    with caplog.at_level(logging.WARNING):
+        skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert traced and same(first, skeletons) and "skeletons are traced anew" in caplog.text
+    assert not load_or_trace(path, labels, ISOTROPIC)[1]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.fixture
+def traced_once(monkeypatch, labels):
+    """Tracing is quick the second time: what is looked at is whether it is done."""
+    result = skeletonize(labels)
+    monkeypatch.setattr(skeleton_cache, "trace_volume", lambda *_: result)
+    return result
+
+
+def damages(raw):
+    """A hundred and fifty flipped bits, fifty cuts, and what a power cut leaves."""
+    chance = random.Random(1)
+    for _ in range(150):
+        spoilt = bytearray(raw)
+        spoilt[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+        yield bytes(spoilt)
+    for _ in range(50):
+        yield raw[: chance.randrange(len(raw))]
+    yield b""
+    yield bytes(len(raw))
+
+
+def test_no_damaged_file_gives_other_skeletons(path, labels, traced_once):
+    load_or_trace(path, labels, ISOTROPIC)
+    raw, outcomes = path.read_bytes(), Counter()
+    for spoilt in damages(raw):
+        path.write_bytes(spoilt)
+        try:
+            skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+        except VolumeError:  # too little is left to tell that it was a skeleton file
+            outcomes["named"] += 1
+            continue
+        assert traced and same(skeletons, traced_once) and path.read_bytes() == raw
+        outcomes["made anew"] += 1
+    assert outcomes["made anew"] > 190 and outcomes.total() == 202
+
+
+def test_no_damaged_file_of_the_original_gives_other_skeletons(path, labels, traced_once):
+    torch.save(original(labels), path)
+    raw = path.read_bytes()
+    good, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert not traced
+    aside = path.with_name(f"{path.name}.damaged")
+    for spoilt in damages(raw):
+        path.write_bytes(spoilt)
+        try:
+            skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+        except VolumeError:
+            assert path.read_bytes() == spoilt
+            continue
+        assert same(skeletons, traced_once if traced else good)
+        if traced and spoilt:
+            assert aside.read_bytes() == spoilt  # it was not ours
+            aside.unlink()
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(path, labels, monkeypatch):
+    done = []
+    fsync, replace_ = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace_(a, b)))
+    load_or_trace(path, labels, ISOTROPIC)
+    assert done[:2] == ["fsync", "replace"]
+
+
+def test_skeletons_that_cannot_be_kept(path, labels, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with caplog.at_level(logging.WARNING):
+        skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
+    assert traced and same(skeletons, skeletonize(labels))
+    assert "a.skeletons.trch cannot be written: No space left on device" in caplog.text
+    with pytest.raises(VolumeError, match=r"cannot be written: No space left on device\. Make room"):
+        load_or_trace(path, labels, ISOTROPIC, must_keep=True)
+    assert not list(path.parent.iterdir())
 
 
 def test_a_file_of_another_version_is_made_anew(tmp_path):

@@ -54,6 +54,25 @@ def test_every_voxel_finds_the_nearest_of_all_points(seed):
         assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("voxel_size", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (2.5, 1.0)])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole points", "points between voxels"])
+def test_many_objects_and_points_over_many_blocks(voxel_size, whole):
+    rng = np.random.default_rng(len(voxel_size) + whole)
+    ndim = len(voxel_size)
+    shape = (13, 61, 50)[-ndim:]
+    tubes = make_volume(shape, seed=3)[1]
+    crumbs = rng.integers(1, 9, shape) + 1000  # objects of single voxels, all over the place
+    labels = np.where(rng.random(shape) < 0.1, crumbs, tubes)
+    points = {int(k): rng.uniform(-20, 70, (rng.integers(1, 200), ndim)) for k in np.unique(labels) if k}
+    if whole:
+        points = {k: np.rint(own) for k, own in points.items()}
+    skeletons = Skeletons.pack(points, ndim)
+    stored = {int(k): skeletons.of(int(k)).astype(float) for k in skeletons.ids}
+    found = nearest_offsets(labels, skeletons, voxel_size)
+    expected = brute_force(labels, stored, np.array(voxel_size), 0)
+    assert np.array_equal(found, expected.astype(np.float32))
+
+
 def test_no_voxel_size_means_isotropic():
     labels, points, _, _ = random_case(1)
     skeletons = Skeletons.pack(points, labels.ndim)

@@ -16,6 +16,7 @@ from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import covering_loader
 from skoots.instances import Decoding, decode
 from skoots.metrics import METRIC_NAMES, contingency, score, stack
+from skoots.models.nonfinite import NonFiniteMapError
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.samples import Batch
 from skoots.training.evaluator import Evaluator
@@ -182,3 +183,37 @@ def test_nothing_is_left_to_differentiate(loader_of: Make, make_model: Make) -> 
     Evaluator(loader_of(2), Decoding(), CPU)(model, 1)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("head", ["vector", "semantic", "skeleton"])
+def test_maps_that_are_no_numbers_are_not_scored_as_no_objects(
+    head: str, loader_of: Make, make_model: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model(2)
+    model.heads[head].conv.bias.data.fill_(float("nan"))
+    with caplog.at_level("WARNING"):
+        metrics = Evaluator(loader_of(2), FOUND, CPU)(model, 1)
+    assert {f"test.{name}" for name in METRIC_NAMES} <= set(metrics)
+    assert all(np.isnan(metrics[f"test.{name}"]) for name in METRIC_NAMES)
+    others = {"vector", "semantic", "skeleton"} - {head}
+    assert np.isnan(metrics["test.loss"]) and all(metrics[f"test.loss.{name}"] > 0 for name in others)
+    (warning,) = caplog.messages
+    assert f"head '{head}' gives NaN in its map '{head}', in " in warning and "So in 2 windows" in warning
+    with pytest.raises(NonFiniteMapError, match=f"head '{head}' gives NaN.*Use an earlier snapshot"):
+        Evaluator(loader_of(2), FOUND, CPU, strict=True)(model, 1)
+
+
+def test_one_spoilt_window_spoils_the_scores(loader_of: Make, make_model: Make) -> None:
+    model, seen = make_model(2), []
+    forward = model.forward
+
+    def spoil_the_second(images: Tensor) -> dict[str, dict[str, Tensor]]:
+        seen.append(images)
+        outputs = forward(images)
+        if len(seen) == 2:
+            outputs["semantic"]["semantic"][..., 0, 0] = float("inf")
+        return outputs
+
+    model.forward = spoil_the_second
+    metrics = Evaluator(loader_of(2), FOUND, CPU)(model, 1)
+    assert len(seen) == 2 and np.isnan(metrics["test.F1"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -649,6 +650,52 @@ def test_the_last_epoch_has_a_line_in_any_case(make_runner: Make, caplog: pytest
         make_runner(observers=[ProgressObserver(show=False)]).fit()
     (record,) = caplog.records
     assert record.getMessage().startswith("epoch 2/2: loss ")
+
+
+STEP_LINE = re.compile(
+    r"epoch (\d)/3, step (\d)/2: loss \d\.\d{3} \(vector [\d.]+ semantic [\d.]+ skeleton [\d.]+\), "
+    r"lr 1\.0e-02, \d\d:\d\d left"
+)
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(1, [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]), (4, [(2, 2)]), (7, [])]
+)
+def test_without_a_bar_every_so_many_steps_have_a_line(
+    every: int, steps: list[tuple[int, int]], make_runner: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Steps are counted over all epochs, so that short epochs are not silent."""
+    with caplog.at_level(logging.INFO, "skoots"):
+        make_runner(epochs=3, observers=[ProgressObserver(every, show=False)]).fit()
+    lines = [record.getMessage() for record in caplog.records]
+    found = [STEP_LINE.fullmatch(line) for line in lines[:-1]]
+    assert [(int(match[1]), int(match[2])) for match in found if match] == steps and all(found)
+    assert lines[-1].startswith("epoch 3/3: loss ")
+
+
+def test_a_step_that_is_left_out_does_not_take_its_line_away(
+    make_runner: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = make_runner(epochs=3, observers=[ProgressObserver(2, show=False)])
+    Poison(runner.model, "vector", {2})
+    with caplog.at_level(logging.INFO, "skoots"):
+        runner.fit()
+    lines = [match for record in caplog.records if (match := STEP_LINE.match(record.getMessage()))]
+    assert [(line[1], line[2]) for line in lines] == [("2", "1"), ("2", "2"), ("3", "2")]
+
+
+def test_the_warm_up_has_lines_too(make_runner: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "skoots"):
+        make_runner(warmup_steps=5, epochs=1, observers=[ProgressObserver(2, show=False)]).fit()
+    lines = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert lines[:3] == ["warm-up, step 2/5", "warm-up, step 4/5", "Warm-up of 5 steps on one batch"]
+
+
+def test_the_numbers_beside_the_bar_come_every_so_many_steps_of_all_epochs(
+    make_runner: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runner(epochs=3, observers=[ProgressObserver(5)]).fit()
+    assert "loss" in capsys.readouterr().err
 
 
 def test_loggers_hear_of_everything(make_runner: Make, scripted: Make) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 
 from skoots.data.augment.base import AUGMENTATIONS, Frame, SpatialAugmentation
@@ -15,13 +18,15 @@ class Flip(SpatialAugmentation):
 
     Args:
         rate: in [0, 1].
+        axes: those that may be mirrored; ``[x]`` exchanges left and right. 2D has no z.
     """
 
-    def __init__(self, rate: Share = 0.5) -> None:
-        self.rate = rate
+    def __init__(self, rate: Share = 0.5, axes: Sequence[Literal["z", "y", "x"]] = ("z", "y", "x")) -> None:
+        self.rate, self.axes = rate, tuple(axes)
 
     def draw(self, frame: Frame, rng: np.random.Generator) -> SpatialMap | None:
         mirrored = rng.random(frame.ndim) < self.rate
+        mirrored &= [axis in self.axes for axis in "zyx"[-frame.ndim :]]
         if not mirrored.any():
             return None
         return SpatialMap.about_centre(frame.shape, np.diag(np.where(mirrored, -1.0, 1.0)))

@@ -141,12 +141,14 @@ def open_pair(pair: Pair, voxel_size: Sequence[float] | None = None) -> tuple[Vo
     """Open an image and its labels and check that they belong together.
 
     Raises:
-        VolumeError: their shapes differ.
+        VolumeError: their shapes differ, or they are one array.
     """
     image, labels = (
         open_volume(pair.image, voxel_size=voxel_size),
         open_volume(pair.labels, voxel_size=voxel_size),
     )
+    if image.is_same_array(labels):
+        raise VolumeError(f"{pair.labels} and {pair.image} are the same array: there are no labels.")
     if image.shape != labels.shape:
         raise VolumeError(
             f"{pair.labels} has shape {labels.shape} and its image {pair.image.name} has {image.shape}; "
@@ -162,6 +164,7 @@ def volume_skeletons(
     reading: Reading,
     box: Box | None = None,
     overwrite: bool = False,
+    must_keep: bool = False,
 ) -> tuple[Skeletons, bool]:
     """Skeletons of a label volume: from the file beside it, else traced and kept there.
 
@@ -174,18 +177,26 @@ def volume_skeletons(
         reading: how skeletons are traced.
         box: which part it is; each part has a file of its own. None is the whole.
         overwrite: trace anew also where a file fits.
+        must_keep: whether it is an error if they cannot be kept; else a warning.
 
     Returns:
         The skeletons, and whether they were traced now.
 
     Raises:
-        VolumeError: the labels hold no object.
+        VolumeError: the labels hold no object, or the skeletons cannot be kept and must be.
     """
     index = index_labels(labels, reading.ignore_label)
     if not index.boxes:
         raise VolumeError(f"{labels.path} holds no object: every voxel is 0.")
     skeletons, traced = load_or_trace(
-        pair.skeletons_of(box), labels, index, voxel_size, reading.algorithm, reading.threads, overwrite
+        pair.skeletons_of(box),
+        labels,
+        index,
+        voxel_size,
+        reading.algorithm,
+        reading.threads,
+        overwrite,
+        must_keep,
     )
     if traced:
         log.info("%s: skeletons of %d objects traced.", pair.labels, len(skeletons))

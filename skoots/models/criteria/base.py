@@ -86,4 +86,5 @@ CRITERIA: Registry[Criterion] = Registry(
         "skoots.models.criteria.cldice",
         "skoots.models.criteria.voxelwise",
     ],
+    aliases={"soft_cldice": "SoftDiceClDice"},  # of the original SKOOTS
 )

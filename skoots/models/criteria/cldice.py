@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skoots.models.criteria.base import CRITERIA, Criterion, of_whole_batch
-from skoots.models.criteria.tversky import Dice, counted
+from skoots.models.criteria.base import CRITERIA, Criterion
+from skoots.models.criteria.tversky import (
+    Dice,
+    Over,
+    counted,
+    known_over,
+    of_each_image,
+    over_batch,
+    voxels_of_each_image,
+)
 from skoots.ranges import Count, NotNegative, Share
 
 
@@ -42,26 +51,37 @@ def soft_skeleton(mask: Tensor, iterations: int) -> Tensor:
 
 @CRITERIA.register
 class SoftClDice(Criterion):
-    """One minus soft clDice: how much of each mask's centreline lies inside the other mask.
+    """One minus soft clDice, how much of each mask's centreline lies inside the other mask; the mean over the
+    images.
 
     Args:
         iter: rounds of erosion, at least the largest radius in voxels.
         smooth: added to numerators and denominators.
+        over: ``image`` takes the value of each image, ``batch`` that of all images together.
     """
 
-    def __init__(self, iter: Count = 3, smooth: NotNegative = 1.0) -> None:
+    def __init__(self, iter: Count = 3, smooth: NotNegative = 1.0, over: Over = "image") -> None:
         super().__init__()
-        self.iterations, self.smooth = iter, smooth
+        self.iterations, self.smooth, self.over = iter, smooth, known_over(over)
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        voxels = voxels_of_each_image(output, valid)
         output, target = counted(output, target, valid)
         line, true_line = soft_skeleton(output, self.iterations), soft_skeleton(target, self.iterations)
-        hit, length, true_hit, true_length = of_whole_batch(
-            (line * target).sum(), line.sum(), (true_line * output).sum(), true_line.sum()
-        )
-        precision = (hit + self.smooth) / (length + self.smooth)
-        sensitivity = (true_hit + self.smooth) / (true_length + self.smooth)
-        return 1 - 2 * precision * sensitivity / (precision + sensitivity)
+        sums = (of_each_image(values) for values in (line * target, line, true_line * output, true_line))
+        return over_batch(self.over, self._loss, voxels, *sums)
+
+    def _loss(
+        self, hit: Tensor, length: Tensor, true_hit: Tensor, true_length: Tensor, voxels: Tensor
+    ) -> Tensor:
+        precision, sensitivity = self._share(hit, length), self._share(true_hit, true_length)
+        both = precision + sensitivity
+        return 1 - 2 * precision * sensitivity / torch.where(both > 0, both, 1.0)
+
+    def _share(self, inside: Tensor, length: Tensor) -> Tensor:
+        """What part of a centreline lies inside the other mask; all of one that is empty."""
+        there = length + self.smooth > 0
+        return torch.where(there, inside + self.smooth, 1.0) / torch.where(there, length + self.smooth, 1.0)
 
 
 @CRITERIA.register
@@ -72,11 +92,14 @@ class SoftDiceClDice(Criterion):
         iter: rounds of erosion.
         alpha: share of clDice, in [0, 1].
         smooth: added to numerators and denominators.
+        over: ``image`` takes the value of each image, ``batch`` that of all images together.
     """
 
-    def __init__(self, iter: Count = 3, alpha: Share = 0.5, smooth: NotNegative = 1.0) -> None:
+    def __init__(
+        self, iter: Count = 3, alpha: Share = 0.5, smooth: NotNegative = 1.0, over: Over = "image"
+    ) -> None:
         super().__init__()
-        self.dice, self.cldice, self.alpha = Dice(smooth), SoftClDice(iter, smooth), alpha
+        self.dice, self.cldice, self.alpha = Dice(smooth, over), SoftClDice(iter, smooth, over), alpha
 
     def forward(self, output: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         dice, cldice = self.dice(output, target, valid), self.cldice(output, target, valid)
