@@ -37,7 +37,7 @@ def train_plainly(config_path: str, overrides: Sequence[str] = ()) -> list[float
     epoch_losses = []
     for epoch in range(1, settings.epochs + 1):
         model.train()
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.sampler.set_epoch(epoch)
         losses = []
         for batch in loader:
             batch = batch.to(device)

@@ -10,6 +10,18 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK")
+    if hasattr(signal, name)
+)
+"""What asks for the end: Ctrl-C; ``kill`` or a queue; a terminal that closes; a queue minutes before it
+kills; Ctrl-Break on Windows."""
+
+ECHO = 1.0
+"""Seconds in which another signal is the same request: ``timeout`` signals a process and then its whole
+group, and a terminal that closes does so together with its shell."""
+
 
 class SkootsError(Exception):
     """A failure that the user can mend; its message says how."""
@@ -43,6 +55,12 @@ class Terminated(KeyboardInterrupt):
 def signal_of(stop: KeyboardInterrupt) -> int:
     """Number of the signal that an interruption stands for."""
     return stop.signum if isinstance(stop, Terminated) else int(signal.SIGINT)
+
+
+def heard_signals() -> list[signal.Signals]:
+    """Those of ``STOP_SIGNALS`` that are not ignored: under ``nohup`` SIGHUP is, and in the background of a
+    script SIGINT, and so it stays."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from skoots.errors import PluginError
 
 T = TypeVar("T")
 PLUGIN_GROUP = "skoots.plugins"
+FROM_FILE = "skoots_plugin_"  # begins the module name of a plugin that is a file
 
 
 def near_misses(name: str, known: Sequence[str], count: int = 3) -> list[str]:
@@ -199,9 +200,14 @@ def load_plugin(reference: str, relative_to: Path | None = None) -> None:
         raise PluginError(f"Plugin {reference!r} cannot be imported: {error}. Is it installed?") from error
 
 
+def plugin_files() -> list[str]:
+    """The files among the plugins that were loaded, for another process to load them too."""
+    return [str(module.__file__) for name, module in sys.modules.items() if name.startswith(FROM_FILE)]
+
+
 def _load_file(path: Path) -> None:
     path = path.expanduser().resolve()
-    name = f"skoots_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    name = f"{FROM_FILE}{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
         return
     if not path.is_file():

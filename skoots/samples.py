@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -87,6 +88,18 @@ class Batch:
             origins=tuple(s.origin for s in samples),
         )
 
+    @staticmethod
+    def bytes_of(samples: int, channels: int, shape: Sequence[int]) -> int:
+        """Memory that a batch takes.
+
+        Args:
+            samples: B.
+            channels: C.
+            shape: D voxels of a window.
+        """
+        image, labels, offset, inscribed, valid = 4 * channels, 8, 4 * len(shape), 4, 1
+        return samples * math.prod(shape) * (image + labels + offset + inscribed + valid)
+
     @property
     def foreground(self) -> Tensor:
         """(B, 1, *S) float32: 1 inside any object."""
@@ -105,6 +118,6 @@ class Batch:
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; torch's data loader calls this."""
+        """The same batch in page-locked memory; the loader calls this."""
         pinned: dict[str, Any] = {name: tensor.pin_memory() for name, tensor in self.tensors().items()}
         return replace(self, **pinned)

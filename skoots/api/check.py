@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from skoots.api.build import open_volumes
-from skoots.api.prepare import Prepared, prepare, training_crops
+from skoots.api.prepare import Prepared, about_workers, prepare, training_crops
 from skoots.api.runner import check_training
 from skoots.config import Config, load_config
 from skoots.data.loaders import train_loader
@@ -77,9 +78,10 @@ def _objects(skeletons: Skeletons) -> str:
 def _about_step(prepared: Prepared) -> list[str]:
     model, settings = prepared.model, prepared.config.train_settings
     dataset = training_crops(prepared)
-    loader = train_loader(dataset, settings.batch_size, settings.seed)
+    loader = train_loader(dataset, settings.batch_size, settings.seed, settings.dataloader_workers)
     check_training(prepared, len(loader))
-    batch = next(iter(loader)).to(prepared.device)
+    with closing(loader):
+        batch = next(loader.batches()).to(prepared.device)
     model.train()
     with torch.no_grad():
         total, parts = model.loss(model(batch.images), model.targets(batch), batch, 1)
@@ -92,6 +94,7 @@ def _about_step(prepared: Prepared) -> list[str]:
         f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, {len(loader)} steps.",
         f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of "
         f"touching skeletons; loss {float(total):.3f} ({losses}).",
+        *([about_workers(prepared, loader)[0]] if settings.dataloader_workers else []),
     ]
 
 

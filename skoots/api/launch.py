@@ -25,7 +25,8 @@ import torch
 from skoots.api.prepare import device_of
 from skoots.api.start import Origin
 from skoots.config import Config, load_config
-from skoots.errors import SkootsError, Terminated
+from skoots.data.workers import WorkerLostError
+from skoots.errors import ECHO, STOP_SIGNALS, SkootsError, Terminated, heard_signals
 from skoots.refusals import explained
 from skoots.runtime import choose_device, cpu_count
 from skoots.terminal import guard, log_to_terminal
@@ -33,10 +34,11 @@ from skoots.training.distributed import (
     is_one_of_several,
     joined,
     local_rank,
+    local_world,
     lost_touch,
     was_restarted,
 )
-from skoots.training.stopping import SIGNALS, StopSignals
+from skoots.training.stopping import StopSignals
 
 if TYPE_CHECKING:
     from skoots.api.train import TrainingOutcome
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("skoots")
 RUN, STOP, FAILURE = "run", "stop", "failure"
 """Files in the scratch folder: the run's folder; the signal that ends it; what a process failed with."""
+SHARED_MEMORY = "Give a container more, e.g. docker run --shm-size=1g, or train in one process."
 NOW = -1  # instead of a signal: at once
 INTERRUPT = getattr(signal, "SIGUSR2", signal.SIGTERM)
 STOPPED_WITHIN = 30  # seconds that the others of a process that died are given
@@ -159,6 +162,11 @@ class _Launch:
         number = _number_in(self.job.scratch / STOP)
         if number is not None:
             return Terminated(number)
+        if isinstance(error, OSError):  # its queues have semaphores there
+            return SkootsError(
+                f"The processes could not be started: {error.strerror or error}. They need some shared "
+                f"memory (/dev/shm). {SHARED_MEMORY}"
+            )
         told = _failures(self.job.scratch)
         last = [failure for failure in told if failure["restart"] == max(f["restart"] for f in told)]
         causes = sorted((f for f in last if not f["lost_touch"]), key=lambda f: f["time"])
@@ -168,6 +176,8 @@ class _Launch:
         if causes:
             return RuntimeError(f"Process {causes[0]['rank']} failed:\n{causes[0]['traceback']}")
         silent = sorted(set(range(self.count)) - {failure["rank"] for failure in last})
+        if not silent and last and any("/dev/shm" in f["traceback"] for f in last):
+            return SkootsError(f"The GPUs exchange gradients through shared memory. {SHARED_MEMORY}")
         if not silent and last:
             return SkootsError("The processes lost touch with each other:\n" + last[0]["traceback"])
         if not silent or not hasattr(error, "failures"):
@@ -189,13 +199,13 @@ def train_as_one(job: Job) -> TrainingOutcome:
     if was_restarted() and _is_hopeless(job.scratch):
         raise SystemExit(1)
     parent = os.getppid()
-    for number in SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
+    for number in STOP_SIGNALS:  # the terminal sends Ctrl-C to all; the starting process hands it on
         signal.signal(number, signal.SIG_IGN)
     with _telling_failures(job.scratch), _terminal(job.level):
         stop = StopSignals(sent=_sent(job.scratch / STOP, parent), listens=False)
         _watch(job.scratch / STOP, parent, stop)
         settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
-        torch.set_num_threads(max(1, cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
+        torch.set_num_threads(max(1, cpu_count() // local_world()))
         device = choose_device(job.device or device_of(settings, local_rank()))
         with joined(device) as processes:
             origin = origin_after(job.origin, job.scratch / RUN)
@@ -209,8 +219,8 @@ def train_as_one(job: Job) -> TrainingOutcome:
 
 
 def _is_hopeless(scratch: Path) -> bool:
-    """Whether a process failed with a sentence for the user: trying again would not mend it."""
-    return any(failure["sentence"] is not None for failure in _failures(scratch))
+    """Whether a process failed with what trying again would not mend."""
+    return any(failure["lasting"] for failure in _failures(scratch))
 
 
 def _watch(message: Path, parent: int, stop: StopSignals) -> None:
@@ -274,12 +284,14 @@ def _telling_failures(scratch: Path) -> Iterator[None]:
     except BaseException as error:
         told = explained(error)
         sentence = None if told is None else str(told)
+        lasting = sentence is not None and not isinstance(error, WorkerLostError)
         about = {
             "rank": rank,
             "restart": int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
             "lost_touch": lost_touch(error),
             "time": time.time(),
             "sentence": sentence,
+            "lasting": lasting,
             "traceback": traceback.format_exc(),
         }
         (scratch / f"{FAILURE}-{about['restart']}-{rank}").write_bytes(pickle.dumps(about))
@@ -309,10 +321,16 @@ def _failures(scratch: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _handing_on_signals(message: Path) -> Iterator[None]:
-    """Write signals down for the processes, the second one ends everything; only a main thread hears any."""
+    """Write signals down for the processes; a second one, other than an echo of the first, ends everything.
+    Only a main thread hears any."""
+    first: float | None = None
 
     def hand_on(number: int, frame: object) -> None:
-        again = message.exists()
+        nonlocal first
+        now, again = time.monotonic(), first is not None
+        first = first or now
+        if again and now - first < ECHO:
+            return
         temporary = message.with_suffix(".new")
         temporary.write_text(str(NOW if again else int(number)))
         temporary.replace(message)
@@ -323,7 +341,7 @@ def _handing_on_signals(message: Path) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    before = {number: signal.signal(number, hand_on) for number in heard_signals()}
     try:
         yield
     finally:

@@ -27,11 +27,13 @@ from skoots.api.weights import begin_with_weights
 from skoots.config import Config
 from skoots.data.dataset import CropDataset
 from skoots.data.intensity_record import IntensityRecord
+from skoots.data.loaders import Loader
 from skoots.data.sources import Described, check_alike
 from skoots.errors import ConfigError, Fault
 from skoots.geometry import relative_spacing
 from skoots.models.segmentation_model import SegmentationModel
-from skoots.runtime import choose_device, seed_everything
+from skoots.runtime import choose_device, free_memory, seed_everything
+from skoots.samples import Batch
 from skoots.training.distributed import Processes, with_sync_batchnorm
 from skoots.training.precision import Precision
 
@@ -92,9 +94,11 @@ def prepare(
             [Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")]
         )
     processes = processes or Processes()
+    if device is None:
+        check_gpus(config)
     where = choose_device(device or device_of(config, processes.local_rank))
     Precision(config.runner.precision, where).apply()
-    if processes.world == 1:
+    if processes.world == 1 and not config.runner.gpus:  # which stay what is asked for
         config = config.model_copy(update={"device": str(where)})
     settings = config.train_settings
     seed_everything(settings.seed, settings.deterministic, config.runner.cudnn_benchmark)
@@ -172,6 +176,31 @@ def training_crops(prepared: Prepared) -> CropDataset:
         config.data.samples_per_epoch,
         config.data.augment_on == "device",
     )
+
+
+def about_workers(prepared: Prepared, loader: Loader, processes: int = 1) -> tuple[str, bool]:
+    """What the processes that load crops keep in memory, and whether so much is free.
+
+    Args:
+        prepared: the training.
+        loader: of one process.
+        processes: how many train on this machine.
+
+    Returns:
+        A sentence, and whether there is enough.
+    """
+    batch = Batch.bytes_of(loader.batch_size, prepared.facts.in_channels, prepared.crop)
+    count = loader.held * processes
+    free = free_memory(torch.device("cpu"))
+    told = (
+        f"loading: train_settings.dataloader_workers {prepared.config.train_settings.dataloader_workers}; "
+        f"up to {count} batches of {batch / 2**20:.1f} MiB are in memory at once, "
+        f"{count * batch / 2**20:,.0f} MiB"
+    )
+    if free is None or count * batch <= free:
+        return f"{told}; shared memory (/dev/shm) is not needed.", True
+    remedy = "Take fewer workers, or a smaller train_settings.batch_size or data.crop_size."
+    return f"{told}, but {free / 2**20:,.0f} MiB are free. {remedy}", False
 
 
 def validation_crop(

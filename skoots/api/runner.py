@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from skoots.api.build import decoding_of, map_channels
 from skoots.api.pictures import picture_observers
-from skoots.api.prepare import Prepared, training_crops
+from skoots.api.prepare import Prepared, about_workers, training_crops
 from skoots.api.provenance import provenance
 from skoots.api.start import Start
 from skoots.config import Config
@@ -26,7 +26,7 @@ from skoots.metrics import METRIC_NAMES
 from skoots.snapshots import SnapshotManager, link, pool_name, snapshot_name, verify
 from skoots.training.averaging import ExponentialAverage, StochasticAverage
 from skoots.training.compiling import compiler
-from skoots.training.distributed import Network, Processes
+from skoots.training.distributed import Network, Processes, local_world
 from skoots.training.early_stopping import EarlyStopping
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
@@ -73,6 +73,10 @@ def build_runner(
         settings.dataloader_pin_memory,
         Share(processes.rank, processes.world),
     )
+    if settings.dataloader_workers and processes.is_first:
+        told, enough = about_workers(prepared, loader, local_world())
+        if not enough:
+            log.warning("%s", told)
     evaluate = build_evaluator(prepared, processes) if prepared.validation else None
     _check_metrics(prepared)
     sharded = section.fsdp and processes.world > 1
@@ -88,7 +92,7 @@ def build_runner(
     ascending = bool(section.key_metric_asc)
     interval, monitor = timing_of(section.scheduler or {})
     plain, precision = config.resolved(), Precision(section.precision, device)
-    crop = (loader.batch_size or 1, prepared.facts.in_channels, *prepared.crop)
+    crop = (loader.batch_size, prepared.facts.in_channels, *prepared.crop)
     runner = RUNNERS.get(section.type)(
         model,
         optimizer,
@@ -127,7 +131,7 @@ def build_runner(
         ),
     )
     if evaluate is not None:
-        evaluate.heed = runner.heed
+        evaluate.heed, evaluate.at_once = runner.heed, runner.at_once
     if start.state is not None:
         _go_on(runner, start, config)
     return runner

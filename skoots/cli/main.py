@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -31,7 +32,7 @@ from skoots.cli import (
 from skoots.cli import import_config as import_old_config
 from skoots.cli import list as list_parts
 from skoots.cli.options import DEBUG, Debug
-from skoots.errors import SkootsError, Terminated, signal_of
+from skoots.errors import ECHO, SkootsError, Terminated, heard_signals, signal_of
 from skoots.refusals import MEMORY, explained
 from skoots.terminal import (
     NobodyReads,
@@ -44,7 +45,7 @@ from skoots.terminal import (
 )
 
 MENDABLE = 2  # exit status of a failure that the user can mend; the same as that of a mistyped option
-STOPPED = 128  # and the number of the signal: 130 for Ctrl-C, 143 for SIGTERM, as shells report them
+STOPPED = 128  # and the number of the signal, as shells report them: 130 for Ctrl-C, 143 for SIGTERM
 NOBODY_READS = STOPPED + 13  # as of any program whose output is cut off by `| head`, from SIGPIPE
 LESS_MEMORY = {
     "train": "Take a smaller data.crop_size or train_settings.batch_size, or fewer "
@@ -83,18 +84,28 @@ class Verbs(typer.core.TyperGroup):
 
 @contextmanager
 def signals_like_ctrl_c() -> Iterator[None]:
-    """Clean up where SIGTERM and SIGUSR1 would end the process without a word. Only a main thread can.
+    """Clean up where signals would end the process without a word, and once: a second signal, other than an
+    echo of the first, ends it at once. Only a main thread can.
 
     Where Python cannot raise, in the callback of a weak reference for instance, it drops what a signal raises
     with a warning; then the signal is sent again.
     """
 
+    began: float | None = None
+
     def terminate(signum: int, frame: FrameType | None) -> None:
-        raise Terminated(signum)
+        nonlocal began
+        now = time.monotonic()
+        if began is None:
+            began = now
+            raise Terminated(signum)
+        if now - began > ECHO:
+            os._exit(STOPPED + signum)
 
     def again(dropped: sys.UnraisableHookArgs) -> None:
+        nonlocal began
         if isinstance(dropped.exc_value, KeyboardInterrupt):
-            number = signal_of(dropped.exc_value)
+            began, number = None, signal_of(dropped.exc_value)
             threading.Timer(0.01, lambda: os.kill(os.getpid(), number)).start()
         else:
             hook(dropped)
@@ -102,8 +113,7 @@ def signals_like_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    before = {number: signal.signal(number, terminate) for number in numbers}
+    before = {number: signal.signal(number, terminate) for number in heard_signals()}
     hook = sys.unraisablehook
     sys.unraisablehook = again
     try:
@@ -180,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 done, 2 a failure that the user can mend, 3 trained but a snapshot could not be
-        written, 130 stopped by Ctrl-C, 143 by SIGTERM, 141 nobody reads what is printed.
+        written, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 141 nobody reads what is printed.
     """
     status = _status(arguments)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torch is imported only then, for it takes a second

@@ -241,10 +241,10 @@ class _Inspector(NodeInspector):
             self.fault("metadata.experiment", problem, "It names the folder of the runs.")
 
     def gpus(self, path: str, gpus: list[int] | None, device: str) -> None:
-        """Each GPU once, and no other device beside them."""
+        """Each GPU once, and no other device beside them; a single one may be named twice over."""
         if gpus and len(set(gpus)) < len(gpus):
             self.fault(path, f"is {shown(gpus)}, which names a GPU twice")
-        if gpus and device not in ("auto", "cuda"):
+        if gpus and device not in ("auto", "cuda", f"cuda:{gpus[0]}" if len(gpus) == 1 else "cuda"):
             self.fault(path, f"asks for GPUs, but device is {shown(device)}", "Write device: auto.")
 
     def processes(self, config: Config) -> None:

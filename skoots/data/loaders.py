@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
 
 from skoots.data.dataset import CoveringDataset, CropDataset
+from skoots.data.workers import COPIES, Waiting, Workers
 from skoots.errors import ConfigError, Fault
 from skoots.samples import Batch
 
@@ -32,7 +31,7 @@ class Share:
     world: int = 1
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler:
     """Keys (epoch, index) in an order shuffled anew each epoch; of every batch this process's share.
 
     Args:
@@ -66,6 +65,98 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(i)) for i in order])
 
 
+class Loader:
+    """Batches of a data set; iterating gives those of an epoch.
+
+    Args:
+        dataset: gives the sample of a key.
+        sampler: gives the keys of an epoch in their order; those left over from whole batches are left out.
+        batch_size: samples of a batch.
+        collate: makes a batch of samples.
+        workers: processes that load for this one, until ``close``; 0 loads here.
+        pin_memory: whether batches are put into page-locked memory.
+        seed: of the random numbers of workers.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        sampler: Any,
+        batch_size: int,
+        collate: Callable[[Sequence[Any]], Any],
+        workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
+        self._make, self._finish = _Making(dataset, collate), _pinned() if pin_memory else _as_it_is
+        self._workers = Workers(self._make, workers, seed, self._finish) if workers else None
+
+    def __len__(self) -> int:
+        return len(self.sampler) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, waiting: Waiting = lambda seconds: None) -> Generator[Batch, None, None]:
+        """The batches of an epoch.
+
+        Args:
+            waiting: called again and again while workers are waited for, with the seconds so far; what it
+                raises ends the wait.
+
+        Raises:
+            SkootsError: a worker was killed, or could not be started.
+        """
+        order = list(self.sampler)
+        keys = [order[i * self.batch_size :][: self.batch_size] for i in range(len(order) // self.batch_size)]
+        if self._workers is not None:
+            yield from self._workers.batches(keys, waiting)
+            return
+        for each in keys:
+            yield self._finish(self._make(each))
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether other processes load."""
+        return self._workers is not None
+
+    @property
+    def held(self) -> int:
+        """Batches that are in memory at once, at most."""
+        return 1 if self._workers is None else COPIES * self._workers.count + 1
+
+    def close(self) -> None:
+        """End the workers; to be called when no more batches are needed."""
+        if self._workers is not None:
+            self._workers.close()
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What makes a batch of keys, here or in a worker."""
+
+    dataset: Any
+    collate: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, keys: Iterable[Any]) -> Any:
+        return self.collate([self.dataset[key] for key in keys])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _pinned() -> Callable[[Any], Any]:
+    device = torch.cuda.current_device()
+
+    def pin(batch: Any) -> Any:
+        torch.cuda.set_device(device)  # of this thread, which would take up memory on the first GPU otherwise
+        return batch.pin_memory()
+
+    return pin
+
+
 def train_loader(
     dataset: CropDataset,
     batch_size: int,
@@ -73,7 +164,7 @@ def train_loader(
     workers: int = 0,
     pin_memory: bool = False,
     share: Share | None = None,
-) -> DataLoader[Batch]:
+) -> Loader:
     """Batches of random windows; ``loader.sampler.set_epoch`` before each epoch.
 
     Args:
@@ -103,43 +194,18 @@ def train_loader(
             sampler.batch_size,
             batch_size,
         )
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]  # of samples, which collate_fn makes a batch
-        batch_size=sampler.batch_size // share.world,
-        sampler=sampler,
-        num_workers=workers,
-        pin_memory=pin_memory and torch.cuda.is_available(),
-        collate_fn=dataset.collate,
-        # Its own generator, so that loading never moves the one that dropout draws from.
-        generator=torch.Generator(),
-        drop_last=True,
-        worker_init_fn=_one_thread,
-        multiprocessing_context=_start_method() if workers else None,
-        persistent_workers=workers > 0,
+    return Loader(
+        dataset,
+        sampler,
+        sampler.batch_size // share.world,
+        dataset.collate,
+        workers,
+        pin_memory and torch.cuda.is_available(),
+        seed,
     )
 
 
-def covering_loader(dataset: CoveringDataset, share: Share | None = None) -> DataLoader[Batch]:
+def covering_loader(dataset: CoveringDataset, share: Share | None = None) -> Loader:
     """One window a batch, since windows differ in shape; of several processes each has every so many."""
     share = share or Share()
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]  # as above
-        batch_size=1,
-        sampler=range(share.rank, len(dataset), share.world),
-        collate_fn=Batch.collate,
-        generator=torch.Generator(),
-    )
-
-
-def _start_method() -> str | None:
-    """How workers begin: forked, which is quick, but if Zarr was read: its library does not survive it."""
-    return "forkserver" if "tensorstore" in sys.modules else None
-
-
-def _one_thread(worker: int) -> None:
-    """Workers share the cores with the compute threads: one each. Signals are the training's to answer, which
-    ends its workers by word; a terminal or a queue sends them to the whole group."""
-    torch.set_num_threads(1)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    return Loader(dataset, range(share.rank, len(dataset), share.world), 1, Batch.collate)

@@ -234,7 +234,7 @@ class RawBatch:
         return replace(made[0], **stacked, origins=self.origins)
 
     def pin_memory(self) -> RawBatch:
-        """The same batch in page-locked memory; torch's data loader calls this."""
+        """The same batch in page-locked memory; the loader calls this."""
         return RawBatch(tuple(sample.pin_memory() for sample in self.samples))
 
     @property

@@ -142,6 +142,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) if is_one_of_several() else 0
 
 
+def local_world() -> int:
+    """How many processes were started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_one_of_several() else 1
+
+
 def was_restarted() -> bool:
     """Whether the launcher has started this process anew after one died."""
     return is_one_of_several() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

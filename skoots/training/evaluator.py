@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,7 @@ class Evaluator:
         decoding: how maps become instances.
         device: where the model lies.
         heed: called after every window, see ``TrainingRunner.heed``; raises if the training is to stop.
+        at_once: a context in which a stop need not wait for the window to be measured.
         precision: number format of the network.
         processes: those that share the windows.
         strict: whether a network that gives NaN or infinite maps is an error; else a warning says so, and the
@@ -56,12 +58,14 @@ class Evaluator:
         decoding: Decoding,
         device: torch.device,
         heed: Callable[[], None] = lambda: None,
+        at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
         precision: Precision | None = None,
         processes: Processes | None = None,
         strict: bool = False,
     ) -> None:
         self.strict = strict
-        self.loader, self.decoding, self.device, self.heed = loader, decoding, device, heed
+        self.loader, self.decoding, self.device = loader, decoding, device
+        self.heed, self.at_once = heed, at_once
         self.precision, self.processes = precision or Precision(), processes or Processes()
 
     @torch.no_grad()
@@ -72,7 +76,8 @@ class Evaluator:
         own = []
         missing = self._windows_that_others_have_more()
         for batch in self.loader:
-            own.append(self._measure(model, batch.to(self.device), epoch))
+            with self.at_once():
+                own.append(self._measure(model, batch.to(self.device), epoch))
             self.heed()
         for _ in range(missing):  # as often as the others, which ask this process then, and for its weights
             self._measure(model, Batch.collate([self.loader.dataset[0]]).to(self.device), epoch)  # type: ignore[attr-defined]

@@ -67,7 +67,7 @@ def _save(
 
 def refresh(runner: TrainingRunner, model: SegmentationModel) -> bool:
     """Measure the statistics of a model's batch norms on an epoch's crops; whether it has any."""
-    runner.loader.sampler.set_epoch(runner.epoch + 1)  # type: ignore[attr-defined]
+    runner.loader.sampler.set_epoch(runner.epoch + 1)
     refreshed = refresh_statistics(model, _until_stopped(runner), runner.device)
     if refreshed and runner.processes.world > 1:
         for buffer in model.buffers():
@@ -76,6 +76,7 @@ def refresh(runner: TrainingRunner, model: SegmentationModel) -> bool:
 
 
 def _until_stopped(runner: TrainingRunner) -> Iterator[Batch]:
-    for batch in runner.loader:
-        runner.heed_signals()
-        yield batch
+    with runner.batches() as batches:
+        for batch in batches:
+            runner.heed_signals()
+            yield batch

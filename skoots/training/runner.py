@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
 
+from skoots.data.loaders import Loader
+from skoots.errors import Terminated, signal_of
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.registry import Registry
 from skoots.samples import Batch
@@ -35,6 +36,7 @@ from skoots.training.stopping import Stopped, StopSignals
 
 log = logging.getLogger("skoots")
 Evaluate = Callable[[SegmentationModel, int], dict[str, float]]
+PATIENCE = 5.0  # seconds that a batch may take to come after a signal, where others wait for it
 
 
 class TrainingRunner:
@@ -77,7 +79,7 @@ class TrainingRunner:
         self,
         model: SegmentationModel,
         optimizer: Optimizer,
-        loader: DataLoader[Batch],
+        loader: Loader,
         snapshots: SnapshotManager,
         *,
         device: torch.device,
@@ -168,7 +170,7 @@ class TrainingRunner:
     @property
     def samples_of_epoch(self) -> int:
         """That all processes together draw; a last batch that would be smaller is left out."""
-        return len(self.loader) * (self.loader.batch_size or 1) * self.processes.world
+        return len(self.loader) * self.loader.batch_size * self.processes.world
 
     def end_early(self, reason: str) -> None:
         """End the training after the running epoch; for observers."""
@@ -201,11 +203,13 @@ class TrainingRunner:
             except Stopped as stop:
                 stopped_by = stop.signum
                 self._save_what_is_not_saved()
-            except KeyboardInterrupt:  # where no signals can be listened for, such as in a thread
-                stopped_by = int(signal.SIGINT)
-                if self._saved is None or self._saved[0] < self.epoch:  # a step may be half done: better none
+            except KeyboardInterrupt as stop:  # where no signals can be listened for, such as in a thread
+                stopped_by = signal_of(stop)
+                # A step may be half done, or others may be in the middle of theirs: better none.
+                if self.processes.world == 1 and (self._saved is None or self._saved[0] < self.epoch):
                     self._save_what_is_not_saved()
             finally:
+                self.loader.close()
                 self._settle()
                 self.snapshots.close()
                 for observer in self.observers:
@@ -248,12 +252,13 @@ class TrainingRunner:
         ``train.loss.HEAD``."""
         self.network.begin_epoch(epoch)
         self.model.train()
-        self.loader.sampler.set_epoch(epoch, self.progress.samples)  # type: ignore[attr-defined]
+        self.loader.sampler.set_epoch(epoch, self.progress.samples)
         for observer in self.observers:
             observer.epoch_start(self, epoch)
         if self.progress.batches < len(self.loader):  # all are used if it was stopped in validation
-            for batch in on_device(self.loader, self.device, self.prefetch):
-                self._one_batch(batch, epoch)
+            with self.batches() as batches:
+                for batch in on_device(batches, self.device, self.prefetch):
+                    self._one_batch(batch, epoch)
         self._look()
         return {
             "train.loss" if name == "loss" else f"train.loss.{name}": value
@@ -296,6 +301,35 @@ class TrainingRunner:
         if number:
             raise Stopped(number)
 
+    @contextmanager
+    def batches(self) -> Iterator[Iterator[Batch]]:
+        """Those of the epoch that the sampler was told of; signals end the wait for one, and loading ends
+        with the block."""
+        with closing(self.loader.batches(self._heed_while_waiting)) as batches:
+            yield batches if self.loader.has_workers else self._loaded_here(batches)
+
+    def _loaded_here(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            with self.at_once():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _heed_while_waiting(self, seconds: float) -> None:
+        """A single process is between two steps here. Of several, the others may be in the middle of one,
+        which ends if the batch comes soon."""
+        number = self.stop.asked()
+        if number and self.processes.world == 1:
+            raise Stopped(number)
+        if number and seconds > PATIENCE:
+            raise Terminated(number)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Where nothing that counts is half done, a signal ends it in its middle; the only process does so,
+        since others would wait for this one."""
+        return self.stop.at_once() if self.processes.world == 1 else nullcontext()
+
     def heed_signals(self) -> None:
         """Where nothing is to be saved.
 
@@ -312,8 +346,9 @@ class TrainingRunner:
             return
         self.network.begin_epoch(0)
         self.model.train()
-        self.loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
-        batch = next(iter(on_device(self.loader, self.device, ahead=False)))
+        self.loader.sampler.set_epoch(1)
+        with self.batches() as batches:
+            batch = next(on_device(batches, self.device, ahead=False))
         for done in range(self.warmed_up + 1, self.warmup_steps + 1):
             losses = self.learn(batch, epoch=0)
             self.warmed_up = done

@@ -205,5 +205,5 @@ def _gradient_like(runner: TrainingRunner, parameter: Tensor, gradient: Tensor) 
 def _plan(runner: TrainingRunner) -> list[int]:
     """What the position in an epoch refers to: its samples, its batches, and how many of these make a
     step."""
-    samples = runner.loader.sampler.length  # type: ignore[attr-defined]  # of all processes
+    samples = runner.loader.sampler.length  # of all processes
     return [samples, len(runner.loader), runner.accumulate]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-]  # Ctrl-C; the end of a job; what a queue sends some minutes before it
+from skoots.errors import ECHO, heard_signals
 
 
 class Stopped(Exception):  # noqa: N818 - no error
-    """A signal asked for the end; raised only where the state of the training is whole.
+    """A signal asked for the end; raised only where the training can be gone on with.
 
     Args:
         signum: its number.
@@ -29,7 +28,8 @@ class Stopped(Exception):  # noqa: N818 - no error
 class StopSignals:
     """Takes note of signals; the loops ask for them after every step.
 
-    The second signal ends the process at once: what was saved before is whole, whatever is being written.
+    A second signal, other than an echo of the first, ends the process at once: what was saved before is
+    whole, whatever is being written.
 
     Args:
         sent: asked each time for a signal that came another way, e.g. from the process that started this
@@ -40,6 +40,8 @@ class StopSignals:
     def __init__(self, sent: Callable[[], int | None] = lambda: None, listens: bool = True) -> None:
         self.noted: int | None = None
         self.in_loop = False
+        self._at = 0.0
+        self._at_once = False
         self._sent, self._listens = sent, listens
 
     @contextmanager
@@ -58,18 +60,31 @@ class StopSignals:
         if not self._listens or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        before = {number: signal.signal(number, self._note) for number in heard_signals()}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Signals raise ``Stopped`` wherever the block is: nothing in it counts until it is done."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def asked(self) -> int:
         """The number of the signal that has arrived, 0 if none has."""
         return self.noted or self._sent() or 0
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.noted is not None:
+        now = time.monotonic()
+        if self.noted is None:
+            self.noted, self._at = signum, now
+            if self._at_once:
+                raise Stopped(signum)
+        elif now - self._at > ECHO:
             os._exit(128 + signum)
-        self.noted = signum

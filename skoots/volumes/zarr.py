@@ -126,7 +126,12 @@ class ZarrOutput(WritableVolume):
             "kvstore": _kvstore(target.temporary / "0"),
             "metadata": metadata,
         }
-        self._store: Any = tensorstore.open(spec, create=True, open=False).result()
+        self._store: Any = None
+        try:
+            self._store = tensorstore.open(spec, create=True, open=False).result()
+        except BaseException:  # a signal, too; what is on its way then would make the folder again
+            self.discard()
+            raise
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return np.asarray(self._store[index].read().result())

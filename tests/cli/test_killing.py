@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -10,11 +11,13 @@ import signal
 import sys
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from torch import Tensor
 
@@ -23,8 +26,9 @@ from zygote import Zygote
 
 from skoots.cli.main import main, signals_like_ctrl_c
 from skoots.config.yaml12 import dump
-from skoots.errors import Terminated
+from skoots.errors import ECHO, Terminated
 from skoots.snapshots import read_newest, read_snapshot
+from skoots.synthetic import make_volume
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 KILLS = 50
@@ -131,30 +135,237 @@ def test_killed_fifty_times_and_resumed_each_time(zygote: Zygote, whole: Path) -
     assert steps == sorted(steps) and len(set(steps)) > 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
-def test_a_signal_saves_and_ends_within_a_step(number: signal.Signals, zygote: Zygote, whole: Path) -> None:
-    experiment = f"stopped-{number.name}"
-    workers = 2 if number == signal.SIGTERM else 0  # who is not told to go until the training says so
+def to_process(child: int, number: int) -> None:
+    os.kill(child, number)
+
+
+def to_group(child: int, number: int) -> None:
+    """As a terminal and a queue do it."""
+    os.killpg(child, number)
+
+
+def like_timeout(child: int, number: int) -> None:
+    """To both, at once."""
+    os.kill(child, number)
+    time.sleep(0.01)
+    os.killpg(child, number)
+
+
+@pytest.mark.parametrize(
+    ("number", "send", "workers"),
+    [
+        (signal.SIGTERM, to_process, 0),
+        (signal.SIGTERM, to_group, 1),
+        (signal.SIGTERM, like_timeout, 3),
+        (signal.SIGINT, to_process, 3),
+        (signal.SIGINT, to_group, 0),
+        (signal.SIGHUP, to_process, 1),
+        (signal.SIGHUP, to_group, 3),
+        (signal.SIGUSR1, to_process, 0),
+    ],
+)
+def test_a_signal_saves_and_ends_within_a_step(
+    number: signal.Signals, send: Callable[[int, int], None], workers: int, zygote: Zygote, whole: Path
+) -> None:
+    experiment = f"stopped-{number.name}-{send.__name__}-{workers}"
     child = zygote.start(command(experiment, f"train_settings.dataloader_workers={workers}"))
     zygote.wait_for("epoch 4/20")
-    os.kill(child, number)
+    send(child, number)
     began = time.monotonic()
     assert zygote.status() == 128 + number
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
+    assert_no_process_is_left(zygote)
     name = "Ctrl-C" if number == signal.SIGINT else number.name
-    assert f"stopped by {name} after" in zygote.log.read_text()
+    told = zygote.log.read_text()
+    assert f"stopped by {name} after" in told and "skoots resume" in told and "Traceback" not in told
     run = only_run(zygote, experiment)
     state, _ = read_newest(run)
     assert state["step"] >= 3 * 4 and not list(run.glob(".*.tmp"))
-    if workers:
-        assert_no_process_is_left(zygote)
+    if send is to_process:
         assert zygote.run("resume", str(run)) == 0, zygote.log.read_text()
         assert_as_whole(run, whole)
 
 
+def test_under_nohup_a_training_goes_on(zygote: Zygote, whole: Path) -> None:
+    workers = "train_settings.dataloader_workers=1"
+    child = zygote.start(command("nohup", workers), ignored=signal.SIGHUP)
+    zygote.wait_for("epoch 2/20")
+    to_group(child, signal.SIGHUP)
+    assert zygote.status() == 0, zygote.log.read_text()
+    assert_no_process_is_left(zygote)
+    assert_as_whole(only_run(zygote, "nohup"), whole)
+
+
+@pytest.mark.parametrize(("workers", "sources"), [(1, 1), (3, 3)])
+def test_a_training_with_workers_ends_by_itself(workers: int, sources: int, zygote: Zygote) -> None:
+    """With pictures, a warm-up, averages and validation, each of which asks for batches of its own."""
+    some = [{**SOURCE, "seed": seed} for seed in range(sources)]
+    options = ["runner.image_log_interval=1", "runner.warmup_steps=2", "runner.swa.swa_start=2"]
+    options += ["runner.ema=null", "train_settings.epochs=3", f"data.train={json.dumps(some)}"]
+    loading = f"train_settings.dataloader_workers={workers}"
+    assert zygote.run(*command(f"ends-{workers}", loading, *options)) == 0, zygote.log.read_text()
+    assert_no_process_is_left(zygote)
+    run = only_run(zygote, f"ends-{workers}")
+    assert zygote.run("resume", str(run), "train_settings.epochs=4") == 0, zygote.log.read_text()
+    assert zygote.run("evaluate", "--snapshot", str(run)) == 0, zygote.log.read_text()
+    assert_no_process_is_left(zygote)
+
+
+BAD_LOSS = """
+from skoots.models.criteria.base import CRITERIA
+from skoots.models.criteria.tversky import Tversky
+
+@CRITERIA.register
+class Bad(Tversky):
+    steps = 0
+
+    def forward(self, *args, **kwargs):
+        Bad.steps += 1
+        if Bad.steps > 2:
+            raise RuntimeError("a mistake in my own loss")
+        return super().forward(*args, **kwargs)
+"""
+SLOW_LOSS = """
+import time
+from skoots.models.criteria.base import CRITERIA
+from skoots.models.criteria.tversky import Tversky
+
+@CRITERIA.register
+class Slow(Tversky):
+    def forward(self, *args, **kwargs):
+        print("in the step", flush=True)
+        time.sleep(1000)
+"""
+SLOW_VALIDATION = """
+import time
+import torch
+from skoots.models.criteria.base import CRITERIA
+from skoots.models.criteria.tversky import Tversky
+
+@CRITERIA.register
+class SlowLater(Tversky):
+    def forward(self, *args, **kwargs):
+        if torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        print("in the window", flush=True)
+        time.sleep(1000)
+"""
+SLOW_AUGMENTATION = """
+import time
+from skoots.data.augment import AUGMENTATIONS, Augmentation
+
+@AUGMENTATIONS.register
+class Sleepy(Augmentation):
+    def __call__(self, window, rng):
+        print("on the disk", flush=True)
+        time.sleep(1000)
+"""
+BAD_AUGMENTATION = """
+from skoots.data.augment import AUGMENTATIONS, Augmentation
+from skoots.errors import VolumeError
+
+@AUGMENTATIONS.register
+class Worn(Augmentation):
+    def __call__(self, window, rng):
+        raise VolumeError("The scanner is on fire. Put it out.")
+"""
+
+
+def test_an_error_of_the_training_ends_its_workers(zygote: Zygote) -> None:
+    (zygote.log.parent / "bad.py").write_text(BAD_LOSS)
+    head = "model.heads.semantic={type: SemanticHead, criterion: {type: Bad}}"
+    words = command("mistake", head, "--plugin", "bad.py", "train_settings.dataloader_workers=3")
+    assert zygote.run(*words) == 1
+    assert "RuntimeError: a mistake in my own loss" in zygote.log.read_text()
+    assert_no_process_is_left(zygote)
+
+
+def test_an_error_in_a_worker_is_the_sentence_that_is_shown(zygote: Zygote) -> None:
+    (zygote.log.parent / "worn.py").write_text(BAD_AUGMENTATION)
+    words = command(
+        "worn", "data.augment=[Worn]", "--plugin", "worn.py", "train_settings.dataloader_workers=1"
+    )
+    assert zygote.run(*words) == 2
+    told = zygote.log.read_text()
+    assert told.endswith("skoots: The scanner is on fire. Put it out.\n") and "Traceback" not in told
+    assert_no_process_is_left(zygote)
+
+
+def test_a_worker_that_is_killed_ends_the_training_with_a_sentence(zygote: Zygote) -> None:
+    child = zygote.start(
+        command("lost", "train_settings.epochs=100000", "train_settings.dataloader_workers=3")
+    )
+    zygote.wait_for("epoch 2/")
+    worker = max(_processes_in(str(zygote.log.parent)) - {zygote.number, child})
+    os.kill(worker, signal.SIGKILL)
+    assert zygote.status() == 2
+    told = zygote.log.read_text()
+    assert "skoots: A process that loads crops was killed by SIGKILL." in told and "Traceback" not in told
+    assert_no_process_is_left(zygote)
+    read_newest(only_run(zygote, "lost"))
+
+
+def test_workers_of_a_training_that_is_killed_end(zygote: Zygote) -> None:
+    child = zygote.start(
+        command("gone", "train_settings.epochs=100000", "train_settings.dataloader_workers=3")
+    )
+    zygote.wait_for("epoch 2/")
+    os.kill(child, signal.SIGKILL)
+    assert zygote.status() == -signal.SIGKILL
+    assert_no_process_is_left(zygote)
+
+
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGTERM, like_timeout), (signal.SIGHUP, to_process), (signal.SIGINT, to_group)],
+)
+def test_a_signal_ends_a_segmentation_and_leaves_nothing(
+    number: signal.Signals, send: Callable[[int, int], None], zygote: Zygote, whole: Path
+) -> None:
+    folder = zygote.log.parent
+    output = folder / f"out-{number.name}"
+    output.mkdir()
+    image = np.tile(make_volume((64, 64), seed=3, radius=(2.0, 3.0))[0], (10, 10)).astype(np.float32)
+    tifffile.imwrite(folder / "image.tif", image)
+    words = [
+        "segment",
+        "image.tif",
+        "-s",
+        str(whole),
+        "-o",
+        f"{output}/labels.tif",
+        "--maps",
+        "--tile",
+        "16,16",
+    ]
+    child = zygote.start([*words, "-q"])
+    while len(list(output.glob(".*partial"))) < 4:  # the labels and three maps
+        time.sleep(0.01)
+    time.sleep(0.1)
+    send(child, number)
+    began = time.monotonic()
+    assert zygote.status() == 128 + number, zygote.log.read_text()
+    assert time.monotonic() - began < 10
+    assert not list(output.iterdir()) and "Traceback" not in zygote.log.read_text()
+
+
+def test_a_signal_ends_a_folder_of_trainings(zygote: Zygote) -> None:
+    folder = zygote.log.parent / "both"
+    folder.mkdir()
+    for name in ("first", "second"):
+        shutil.copy(zygote.log.parent / "tiny.yaml", folder / f"{name}.yaml")
+    words = ["train", "both", "train_settings.epochs=100000", "train_settings.dataloader_workers=1"]
+    child = zygote.start(words)
+    zygote.wait_for("epoch 2/")
+    to_group(child, signal.SIGHUP)
+    assert zygote.status() == 129, zygote.log.read_text()
+    assert_no_process_is_left(zygote)
+    assert "Config 1 of 2" in zygote.log.read_text() and "Config 2 of 2" not in zygote.log.read_text()
+
+
 def assert_no_process_is_left(zygote: Zygote) -> None:
-    """Workers of a data loader notice within seconds that their training is gone."""
-    end = time.monotonic() + 20
+    """The zygote alone; workers of a training that was killed notice it at once."""
+    end = time.monotonic() + 5
     while left := _processes_in(str(zygote.log.parent)) - {zygote.number}:
         assert time.monotonic() < end, left
         time.sleep(0.1)
@@ -197,13 +408,51 @@ def test_a_signal_in_validation(zygote: Zygote) -> None:
     assert (state["epoch"], state["sampler"]["batches"]) == (0, 6)
 
 
+def test_a_signal_in_a_window_that_takes_for_ever(zygote: Zygote) -> None:
+    (zygote.log.parent / "later.py").write_text(SLOW_VALIDATION)
+    head = "model.heads.semantic={type: SemanticHead, criterion: {type: SlowLater}}"
+    workers = "train_settings.dataloader_workers=1"
+    child = zygote.start(command("window", head, "--plugin", "later.py", workers))
+    zygote.wait_for("in the window")
+    os.kill(child, signal.SIGHUP)
+    began = time.monotonic()
+    assert zygote.status() == 129, zygote.log.read_text()
+    assert time.monotonic() - began < 10
+    assert_no_process_is_left(zygote)
+    state, _ = read_newest(only_run(zygote, "window"))
+    assert (state["epoch"], state["sampler"]["batches"]) == (1, 6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_while_a_batch_is_awaited(zygote: Zygote, workers: int) -> None:
+    """On a disk that does not answer."""
+    (zygote.log.parent / "sleepy.py").write_text(SLOW_AUGMENTATION)
+    loading = f"train_settings.dataloader_workers={workers}"
+    words = command(f"awaited-{workers}", "data.augment=[Sleepy]", "--plugin", "sleepy.py", loading)
+    child = zygote.start(words)
+    zygote.wait_for("on the disk")
+    to_group(child, signal.SIGTERM)
+    began = time.monotonic()
+    assert zygote.status() == 143, zygote.log.read_text()
+    assert time.monotonic() - began < 10
+    assert_no_process_is_left(zygote)
+    read_newest(only_run(zygote, f"awaited-{workers}"))
+
+
 def test_a_second_signal_ends_at_once(zygote: Zygote) -> None:
-    child = zygote.start(command("twice", "train_settings.epochs=100000"))
-    zygote.wait_for("epoch 2/")
-    for _ in range(2):
-        os.kill(child, signal.SIGTERM)
+    """In a step that takes for ever."""
+    (zygote.log.parent / "slow.py").write_text(SLOW_LOSS)
+    head = "model.heads.semantic={type: SemanticHead, criterion: {type: Slow}}"
+    child = zygote.start(command("twice", head, "--plugin", "slow.py", "train_settings.dataloader_workers=1"))
+    zygote.wait_for("in the step")
+    os.kill(child, signal.SIGTERM)
+    time.sleep(ECHO + 0.2)
+    os.kill(child, signal.SIGTERM)
+    began = time.monotonic()
     assert zygote.status() == 143
-    read_newest(only_run(zygote, "twice"))
+    assert time.monotonic() - began < 2
+    assert "stopped by" not in zygote.log.read_text()
+    assert_no_process_is_left(zygote)
 
 
 def test_a_signal_where_python_cannot_raise_is_not_lost() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,28 @@ class Fails(Augmentation):
 """
 
 
+def left_of(process: subprocess.Popen[str]) -> list[str]:
+    """What still runs of a command and all that it has started, but for the one that frees shared memory."""
+    end = time.monotonic() + 5
+    while left := [
+        words
+        for entry in Path("/proc").glob("[0-9]*")
+        if (words := _words_of(entry, process.pid)) and "resource_tracker" not in words
+    ]:
+        if time.monotonic() > end:
+            return left
+        time.sleep(0.05)
+    return []
+
+
+def _words_of(entry: Path, session: int) -> str:
+    try:
+        state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+        return "" if state == "Z" or int(its_session) != session else (entry / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
 class Site:
     """A folder in which commands run."""
 
@@ -92,6 +115,7 @@ class Site:
             os.killpg(process.pid, signal.SIGKILL)
             raise
         assert process.returncode == status, told
+        assert not left_of(process)
         return told
 
     def torchrun(self, *words: str) -> str:
@@ -153,7 +177,8 @@ def test_three_processes_learn_what_one_does(site: Site, one) -> None:
 
 
 def test_a_run_goes_on_to_the_last_bit(site: Site, two) -> None:
-    site.train("halves", 2, "train_settings.epochs=1")
+    """With and without processes that load."""
+    site.train("halves", 2, "train_settings.epochs=1", "train_settings.dataloader_workers=1")
     site.run("resume", "halves/tubes", "train_settings.epochs=3")
     rows, weights = site.result("halves")
     assert rows == two[0]
@@ -178,23 +203,48 @@ def test_after_a_death_training_goes_on_from_the_latest_snapshot(site: Site) -> 
     assert rows == expected and all(torch.equal(weights[name], value) for name, value in others.items())
 
 
+def test_without_shared_memory_a_sentence_says_so(site: Site) -> None:
+    mounted = "mount -t tmpfs -o size=8k tmpfs /dev/shm"
+    tried = ["unshare", "-m", "bash", "-c", mounted]
+    if not shutil.which("unshare") or subprocess.run(tried, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    words = f"{sys.executable} -m skoots train tubes.yaml runner.processes=2 --runs small"
+    told = subprocess.run(
+        ["unshare", "-m", "bash", "-c", f"{mounted} && exec {words}"],
+        cwd=site.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert told.returncode == 2 and "Traceback" not in told.stderr, told.stderr
+    assert "skoots: The processes could not be started: " in told.stderr and "--shm-size=1g" in told.stderr
+
+
 def test_the_error_of_one_process_is_the_one_that_is_shown(site: Site) -> None:
     fails = f"data.augment=[Flip, {{type: Fails, how: raise, marker: {site.folder / 'raised.once'}}}]"
     told = site.train("raised", 2, "--plugin", "fails.py", fails, status=2)
     assert "skoots: The scanner is on fire. Put it out." in told and "Traceback" not in told
 
 
-def test_sigterm_ends_all_after_the_step(site: Site) -> None:
-    words = ["train", "tubes.yaml", "--runs", "stopped", "runner.processes=2", "train_settings.epochs=100000"]
-    process = site.start(*words)
+@pytest.mark.parametrize(
+    ("number", "workers", "to_all"), [(signal.SIGTERM, 0, False), (signal.SIGHUP, 1, True)]
+)
+def test_a_signal_ends_all_after_the_step(
+    site: Site, number: signal.Signals, workers: int, to_all: bool
+) -> None:
+    """Sent to the process that started them, or to the group with all of them and what loads for them."""
+    runs, loading = f"stopped-{workers}", f"train_settings.dataloader_workers={workers}"
+    words = ["train", "tubes.yaml", "--runs", runs, "runner.processes=2", "train_settings.epochs=100000"]
+    process = site.start(*words, loading)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
-    process.send_signal(signal.SIGTERM)
+    (os.killpg if to_all else os.kill)(process.pid, number)
     told, _ = process.communicate(timeout=120)
-    assert process.returncode == 143 and "stopped by SIGTERM" in told
-    rows, _ = site.result("stopped")
+    assert process.returncode == 128 + number and f"stopped by {number.name}" in told, told
+    assert not left_of(process)
+    rows, _ = site.result(runs)
     done = re.search(r"after (\d+) epochs", told)
     assert done is not None and len(rows) == int(done[1]) >= 2
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CODE = """
-import json, os, resource, sys, time
+import json, os, resource, signal, sys, time
 import torch._dynamo  # optimizers do, when the first is made
 import skoots.api, skoots.reports.figures, matplotlib.pyplot
 from skoots.cli.main import main
@@ -24,6 +24,10 @@ for line in sys.stdin:
         output = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+        if job["ignored"]:
+            signal.signal(job["ignored"], signal.SIG_IGN)
         if job["largest_file"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
         if job["slow_disk"]:
@@ -58,19 +62,24 @@ class Zygote:
         self.log = folder / "log.txt"
         self.number = self._process.pid
 
-    def start(self, words: Sequence[str], largest_file: int = 0, slow_disk: float = 0.0) -> int:
-        """Begin a command; returns the number of its process. Its output is added to ``log``.
+    def start(
+        self, words: Sequence[str], largest_file: int = 0, slow_disk: float = 0.0, ignored: int = 0
+    ) -> int:
+        """Begin a command; returns the number of its process, and of its group. Its output is added to
+        ``log``.
 
         Args:
             words: after ``skoots``.
             largest_file: bytes that no file may exceed; 0 for no limit.
             slow_disk: seconds that every flush takes.
+            ignored: signal that it is started to ignore, as ``nohup`` does.
         """
         job = {
             "words": list(words),
             "log": str(self.log),
             "largest_file": largest_file,
             "slow_disk": slow_disk,
+            "ignored": ignored,
         }
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")

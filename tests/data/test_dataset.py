@@ -210,9 +210,8 @@ class TestLoaders:
         assert [i for _, i in epochs[0]] != [i for _, i in epochs[1]]
         assert list(EpochSampler(20, seed=2)) != epochs[0]
 
-    # Forking a process that has threads is what torch does on Linux; Python 3.12 and later warn of it.
+    # Workers are forked on Linux; Python 3.12 and later warn of it where there are threads.
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
     def test_workers_do_not_change_the_samples(self):
         dataset = CropDataset([(coded_volume(), 5)], (6, 10, 10), default_augmentations(), seed=5)
         runs = []

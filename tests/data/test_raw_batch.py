@@ -107,9 +107,8 @@ def test_page_locked_memory():
     assert raw.pin_memory().samples[0].image.is_pinned()
 
 
-# Forking a process that has threads is what torch does on Linux; Python 3.12 and later warn of it.
+# Workers are forked on Linux; Python 3.12 and later warn of it where there are threads.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("on_device", [False, True])
 def test_workers_do_not_change_the_samples(on_device):
     volumes = [(volume((14, 40, 40), (3.0, 1.0, 1.0)), 4)]

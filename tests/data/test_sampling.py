@@ -244,9 +244,8 @@ class TestCrops:
         assert sizes == [4 * 8 * 8] * 2
 
 
-# Forking a process that has threads is what torch does on Linux; Python 3.12 and later warn of it.
+# Workers are forked on Linux; Python 3.12 and later warn of it where there are threads.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_a_mixed_epoch_is_the_same_whatever_the_workers_and_goes_on_in_its_middle():
     labels = two_touching()
     volumes = [(volume_of(labels), 30), (volume_of(np.flip(labels, 2).copy()), 10)]

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +268,22 @@ def test_faults(tmp_path, encode):
     store(strange, np.zeros((3, 4), np.complex64))
     with pytest.raises(VolumeError, match=r"strange\.zarr holds complex64"):
         open_volume(strange)
+
+
+def test_a_signal_while_it_is_begun_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tensorstore has begun goes on beside, and would make the folder again."""
+    begin, begun = tensorstore.open, []
+
+    class Interrupted:
+        def result(self) -> None:
+            raise KeyboardInterrupt
+
+    def interrupted(*arguments: object, **options: object) -> Interrupted:
+        begun.append(begin(*arguments, **options))
+        return Interrupted()
+
+    monkeypatch.setattr(tensorstore, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        create_volume(tmp_path / "a.zarr", (8, 8, 8), np.int32)
+    begun[0].exception()  # waits for its end
+    assert not list(tmp_path.iterdir())
