@@ -31,7 +31,7 @@ def described_state(runner: TrainingRunner, measured: Mapping[str, float]) -> di
         "step": runner.step,
         "metrics": measured,
         "cfg": runner.config,
-        "facts": runner.facts,
+        **({"facts": runner.facts} if runner.facts else {}),  # of a training put together by hand
         "provenance": runner.provenance,
     }
 
