@@ -19,6 +19,7 @@ from skoots.samples import Batch
 from skoots.snapshots import Saved, SnapshotManager, admit, among_equals, rank, scored
 from skoots.training.averaging import ExponentialAverage, StochasticAverage
 from skoots.training.distributed import Network, Processes
+from skoots.training.edits import Edits
 from skoots.training.epoch_progress import EpochProgress
 from skoots.training.final_averages import refresh, save_averages
 from skoots.training.fit_result import FitResult
@@ -419,18 +420,22 @@ class TrainingRunner:
         """
         return training_state(self, alone)
 
-    def load_state(self, state: Mapping[str, Any], load_scheduler: bool = True) -> None:
+    def load_state(
+        self, state: Mapping[str, Any], load_scheduler: bool = True, edits: Edits | None = None
+    ) -> None:
         """Go on from a snapshot.
 
         Args:
             state: what ``state`` returned, read from a file.
-            load_scheduler: take up the scheduler's state; otherwise the schedule of the config is replayed
+            load_scheduler: take up the scheduler's state; otherwise the schedule of this runner is replayed
                 to this epoch.
+            edits: what of this runner differs from the one that was saved, and stays as it is here; None if
+                nothing does.
 
         Raises:
-            SnapshotError: it is the state of another model, optimizer or scheduler.
+            SnapshotError: it is the state of another model or scheduler.
         """
-        load_training_state(self, state, load_scheduler)
+        load_training_state(self, state, load_scheduler, edits or Edits())
 
     def _save(self, is_best: bool = False, within: bool = False) -> None:
         """Begin to save; what became of the save before is taken note of first."""

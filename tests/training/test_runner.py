@@ -470,8 +470,6 @@ def test_a_snapshot_of_another_model_is_refused(make_runner: Make, make_model: M
     state = read_newest(make_runner().snapshots.folder)[0]
     with pytest.raises(SnapshotError, match="does not fit the model of this config"):
         make_runner(3, "other").load_state(state)
-    with pytest.raises(SnapshotError, match="optimizer AdamW and the config names SGD"):
-        make_runner(optimizer={"type": "SGD", "lr": 0.1}).load_state(state)
 
 
 def test_weights_alone_are_enough_to_go_on(make_runner: Make) -> None:
