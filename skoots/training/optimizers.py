@@ -256,7 +256,7 @@ def _complete(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         remembered = _remembered(type(optimizer), group)
         for parameter in group["params"]:
-            own = optimizer.state.get(parameter)
+            own = optimizer.state.get(parameter) or {}
             for key in remembered if own else ():
                 if own.get(key) is None:
                     own[key] = torch.zeros_like(parameter)
