@@ -1,7 +1,7 @@
 """What a user has edited since the snapshot that a training goes on from, and what becomes of it.
 
-An edit takes effect, or it comes too late: then a warning says so, and the config that is saved keeps what was
-used."""
+An edit takes effect, or it comes too late: then a warning says so, and the config that is saved keeps what
+was used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from skoots.api.start import Start
 from skoots.config import Config, load_config
 from skoots.config.changes import changes
 from skoots.errors import ConfigError, PluginError
-from skoots.registry import split_node
 from skoots.training.edits import Edits
 from skoots.training.optimizers import changed_options, options_of
 from skoots.training.schedules import timing_of, watches_a_metric
@@ -38,7 +37,9 @@ def without_late_edits(config: Config, start: Start) -> Config:
         return config
     before, now = start.state.get("cfg", {}), config.resolved()
     late = [
-        (path, why) for path, why in _too_late(now, start) if _at(before, path) not in (_NEVER, _at(now, path))
+        (path, why)
+        for path, why in _too_late(now, start)
+        if _at(before, path) not in (_NEVER, _at(now, path))
     ]
     for path, why in late:
         for change in changes(_at(before, path), _at(now, path), ".".join(path)):

@@ -40,20 +40,20 @@ def damaged_record(path: Path) -> str | None:
             record = archive.testzip()
     except UNREADABLE:
         return "it is truncated or was overwritten"
-    return None if record is None else f"its record {record} does not match its checksum"
+    return None if record is None else f"its record {record!r} does not match its checksum"
 
 
 def _fault(records: Sequence[zipfile.ZipInfo], size: int) -> str | None:
     twice = [name for name, count in Counter(record.filename for record in records).items() if count > 1]
     if twice:
-        return f"it has two records {twice[0]}"
+        return f"it has two records {twice[0]!r}"
     end = 0
     for record in sorted(records, key=lambda record: record.header_offset):
         if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
-            return f"its record {record.filename} is compressed, which torch never does"
+            return f"its record {record.filename!r} is compressed, which torch never does"
         if record.header_offset < end:
-            return f"its record {record.filename} overlaps another one"
+            return f"its record {record.filename!r} overlaps another one"
         end = record.header_offset + HEADER + len(record.orig_filename) + record.file_size
         if end > size:
-            return f"its record {record.filename} is longer than the file"
+            return f"its record {record.filename!r} is longer than the file"
     return None

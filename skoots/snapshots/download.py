@@ -10,7 +10,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -88,11 +88,12 @@ def download_weights(address: str, sha256: str | None = None, limits: Limits | N
         why = f"{path.parent} cannot be written: {error.strerror or error}"
         raise _failed(address, why, "Make room there, or give a file: weights.from: FILE.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a thread that still writes removes it at its end
+            temporary.unlink(missing_ok=True)
     return path
 
 
-# Before ------------------------------------------------------------------------------------------------------
+# Before -----------------------------------------------------------------------------------------------------
 
 
 def _checked(address: str, sha256: str | None) -> str:
@@ -106,8 +107,8 @@ def _checked(address: str, sha256: str | None) -> str:
         raise SnapshotError(f"The address {_short(address)} {problem}. Give https://HOST/FILE.")
     if sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", sha256.lower()):
         raise SnapshotError(
-            f"weights.sha256 is {sha256[:80]!r}, which is no SHA-256: give 64 hexadecimal digits, or the first "
-            "8 or more of them."
+            f"weights.sha256 is {sha256[:80]!r}, which is no SHA-256: give 64 hexadecimal digits, or the "
+            "first 8 or more of them."
         )
     return (sha256 or "").lower()
 
@@ -143,7 +144,7 @@ def _is_kept(path: Path, digits: str) -> bool:
     return True
 
 
-# The transfer ------------------------------------------------------------------------------------------------
+# The transfer -----------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -291,7 +292,7 @@ def _wait(transfer: _Transfer) -> None:
                 looked, before = now, received
 
 
-# Afterwards --------------------------------------------------------------------------------------------------
+# Afterwards -------------------------------------------------------------------------------------------------
 
 
 def _check_content(address: str, path: Path, digits: str) -> None:
@@ -303,8 +304,8 @@ def _check_content(address: str, path: Path, digits: str) -> None:
     found = file_sha256(path)
     if not found.startswith(digits):
         raise SnapshotError(
-            f"{_short(address)} is not the file that was asked for: its SHA-256 begins with {found[:16]}. Check "
-            "weights.sha256."
+            f"{_short(address)} is not the file that was asked for: its SHA-256 begins with {found[:16]}. "
+            "Check weights.sha256."
         )
     try:
         read_weights(path)

@@ -197,11 +197,7 @@ def read_snapshot(path: Path | str, map_location: str | torch.device = "cpu") ->
     path = Path(path)
     verify(path)
     state = load_safely(path, path, map_location)
-    if (
-        not isinstance(state, dict)
-        or type(state.get("format")) is not int
-        or "net" not in state
-    ):
+    if not isinstance(state, dict) or type(state.get("format")) is not int or "net" not in state:
         raise no_snapshot(path)
     if state["format"] > FORMAT:
         raise SnapshotError(

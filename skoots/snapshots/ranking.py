@@ -1,5 +1,5 @@
-"""Which of two epochs is the better one: by the key metric, and where that is equal, as it is while nothing is
-found yet, by the validation loss, and else the later."""
+"""Which of two epochs is the better one: by the key metric, and where that is equal, as it is while nothing
+is found yet, by the validation loss, and else the later."""
 
 from __future__ import annotations
 

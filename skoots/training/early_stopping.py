@@ -43,9 +43,7 @@ class EarlyStopping(Observer):
     def _judge(self, runner: TrainingRunner) -> None:
         waited, best = self.waited(runner.history)
         if waited >= self.patience and (runner.evaluate is None or runner.validates(runner.epoch)):
-            runner.end_early(
-                f"{self.monitor} has not become better than {best:.4g} in {waited} validations"
-            )
+            runner.end_early(f"{self.monitor} has not become better than {best:.4g} in {waited} validations")
 
     def waited(self, history: Sequence[Mapping[str, float]]) -> tuple[int, float]:
         """How many measurements ago the best one was, and its value.

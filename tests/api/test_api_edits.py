@@ -1,4 +1,4 @@
-"""What a user edits before going on: announced, saved and used, or said to be too late and saved as it was."""
+"""What a user edits before going on: announced, saved and used, or said to be too late and kept as it was."""
 
 from __future__ import annotations
 
@@ -100,11 +100,13 @@ def test_an_edited_schedule_is_replayed_whatever_the_flag_says(
     edit: str, rate: float, flag: bool, go_on: Make
 ) -> None:
     outcome = go_on("step", edit, f"runner.load_scheduler_state_dict={str(flag).lower()}")
-    runner, _, rates = told(outcome)
+    rates = told(outcome)[2]
     assert rates == [1e-2, pytest.approx(rate)]
     said = "The schedule was edited, so it is replayed" in (outcome.run_folder / "train.log").read_text()
     assert said is (flag and edit.startswith("runner.scheduler"))
-    assert f"The optimizer goes on as edited: lr {rate:.4g}." in (outcome.run_folder / "train.log").read_text()
+    assert (
+        f"The optimizer goes on as edited: lr {rate:.4g}." in (outcome.run_folder / "train.log").read_text()
+    )
 
 
 def test_a_schedule_that_is_added(go_on: Make) -> None:
@@ -139,7 +141,9 @@ def test_what_comes_too_late_is_said_and_saved_as_it_was(
     lines = [record.getMessage() for record in caplog.records]
     for key in late:
         said = [line for line in lines if f" {key}: " in line]
-        assert len(said) == 1 and said[0].startswith("Changed since the snapshot, and without effect, because")
+        assert len(said) == 1 and said[0].startswith(
+            "Changed since the snapshot, and without effect, because"
+        )
 
 
 def test_other_things_with_a_state_take_effect(go_on: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,7 +173,9 @@ def test_a_snapshot_whose_config_is_odd_is_gone_on_from(
     config = base(make_config, scheduler=STEP)
     config["train_settings"]["epochs"] = 2
     path.write_text(dump(config))
-    for number, odd in enumerate(({}, {"runner": 3}, {"runner": {"optimizer": 5, "scheduler": [1], "swa": 7}})):
+    for number, odd in enumerate(
+        ({}, {"runner": 3}, {"runner": {"optimizer": 5, "scheduler": [1], "swa": 7}})
+    ):
         other = write_snapshot({**state, "cfg": odd}, tmp_path / f"{number}.pt")
         outcome = train(path, resume=str(other), runs=tmp_path / "runs", progress=False)
         assert told(outcome)[2][1] == pytest.approx(5e-3)

@@ -1,4 +1,4 @@
-"""What a published snapshot holds, and what it gives away: nothing of the machine, its files and its users."""
+"""What a published snapshot holds, and what it gives away: nothing of the machine, files and users."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def with_everything_secret(make_config: Make, write_pair: Make, tmp_path: Path) 
     sources = [{"path": str(folder / f"SECRET{letter}"), "samples_per_volume": 2} for letter in "abcd"]
     config = make_config(
         data={
-            **{name: [source] for name, source in zip(("train", "validation", "test", "background"), sources)},
+            **dict(zip(("train", "validation", "test", "background"), ([source] for source in sources))),
             "normalize_by": "training",
             "augment": [{"type": "Flip"}],
         },
@@ -79,7 +79,13 @@ def test_nothing_of_files_folders_volumes_or_the_machine_is_in_it(
         assert b"SECRET" in everything_readable(source)
         made = publish(source, tmp_path / f"{name}.pt").output
         told = everything_readable(made) + made.read_bytes()
-        for secret in ("SECRET", str(tmp_path), platform.node(), str(Path.home()), os.path.basename(__file__)):
+        for secret in (
+            "SECRET",
+            str(tmp_path),
+            platform.node(),
+            str(Path.home()),
+            os.path.basename(__file__),
+        ):
             assert secret.encode() not in told, secret
         state = read_snapshot(made)
         assert state["cfg"]["metadata"] == {"publish": {"licence": "CC-BY-4.0", "authors": ["A. Author"]}}
@@ -93,12 +99,17 @@ def test_nothing_of_files_folders_volumes_or_the_machine_is_in_it(
     image = tmp_path / "SECRETfolder" / "SECRETa" / "SECRETa.tif"
     for source in (outcome.latest_snapshot, made):
         segment(image, source, tmp_path / f"{source.stem}.tif", plugins=[plugin], progress=False)
-    first, second = (open_volume(tmp_path / f"{name}.tif").read_all() for name in ("snapshot-latest", "latest"))
+    first, second = (
+        open_volume(tmp_path / f"{name}.tif").read_all() for name in ("snapshot-latest", "latest")
+    )
     assert (first == second).all()
     told = evaluate_snapshot(made, data=image.parent, plugins=[plugin], device="cpu")
-    assert told.metrics == evaluate_snapshot(
-        outcome.latest_snapshot, data=image.parent, plugins=[plugin], device="cpu"
-    ).metrics
+    assert (
+        told.metrics
+        == evaluate_snapshot(
+            outcome.latest_snapshot, data=image.parent, plugins=[plugin], device="cpu"
+        ).metrics
+    )
     assert inspect(made).epoch == 2
     assert load_weights(shared.model, made).share == 1
 
@@ -114,7 +125,9 @@ def test_a_text_that_could_name_a_file_is_not_published(trained: TrainingOutcome
         return read_snapshot(made.output)["cfg"]["model"]["backbone"]
 
     for text in ("/home/me/prior.npy", "prior.npy", "..", "a b", "C:prior", "x/y", "\u00fcber"):
-        with pytest.raises(SnapshotError, match=r"model\.backbone\.prior of its config is .* could name a file"):
+        with pytest.raises(
+            SnapshotError, match=r"model\.backbone\.prior of its config is .* could name a file"
+        ):
             published(prior=text)
         with pytest.raises(SnapshotError, match=r"model\.backbone\.prior\.0\.a of its"):
             published(prior=[{"a": text}])
@@ -140,5 +153,3 @@ def test_what_is_published_is_lean_and_has_the_checksum_that_is_said(
         publish(trained.latest_snapshot, made.output)
     with pytest.raises(SnapshotError, match=r"the folder .*nowhere does not exist"):
         publish(trained.latest_snapshot, tmp_path / "nowhere" / "mito.pt")
-
-

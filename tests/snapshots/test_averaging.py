@@ -31,7 +31,10 @@ def test_the_pool_is_the_best_finite_ones_and_of_equal_ones_the_later(
 def test_an_epoch_that_is_done_again_takes_its_own_place() -> None:
     """After going on from an earlier snapshot, what was known of later epochs is forgotten."""
     pool = [{"epoch": 1, "value": 0.1}, {"epoch": 4, "value": 0.9}]
-    assert admit(pool, 3, {"epoch": 3, "value": 0.5}, 3, True) == [{"epoch": 1, "value": 0.1}, {"epoch": 3, "value": 0.5}]
+    assert admit(pool, 3, {"epoch": 3, "value": 0.5}, 3, True) == [
+        {"epoch": 1, "value": 0.1},
+        {"epoch": 3, "value": 0.5},
+    ]
 
 
 def test_the_mean_of_weights(tmp_path: Path) -> None:

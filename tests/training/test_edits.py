@@ -98,7 +98,7 @@ def test_an_edited_schedule_is_where_it_would_be(name: str, stop: int, make: Mak
     again = make("parts", **after)
     means = [part.get("swa", {}) for part in (before, after)]
     edits = Edits(schedule=True, swa=means[0] != means[1],
-                  swa_start=bool(means[1]) and means[0].get("swa_start") != means[1]["swa_start"])  # fmt: skip
+                  swa_start=means[1] and means[0].get("swa_start") != means[1]["swa_start"])  # fmt: skip
     again.load_state(read_newest(again.snapshots.folder)[0], edits=edits)
     again.fit()
     whole = make("whole", **after)

@@ -201,9 +201,7 @@ def test_the_state_of_another_optimizer_is_left_behind_and_of_another_model_refu
     assert "The optimizer is SGD now and was AdamW in the snapshot: it begins" in caplog.text
     assert not other.state and other.param_groups[0]["lr"] == 0.5
     with pytest.raises(SnapshotError, match="does not fit the model"):
-        load_optimizer_state(
-            build_optimizer("AdamW", nn.Linear(2, 2, bias=False)), optimizer_state(trained)
-        )
+        load_optimizer_state(build_optimizer("AdamW", nn.Linear(2, 2, bias=False)), optimizer_state(trained))
 
 
 def _saved(state: dict[str, object]):
