@@ -31,6 +31,7 @@ from skoots.data.sources import (
 )
 from skoots.errors import ConfigError, Fault, SnapshotError
 from skoots.instances import Decoding
+from skoots.models.allocation_limit import AllocationLimit
 from skoots.models.backbones.base import BACKBONES
 from skoots.models.criteria.base import CRITERIA, Criterion
 from skoots.models.criteria.weighted_sum import WeightedSum
@@ -350,13 +351,21 @@ def load_model(
         SnapshotError: there is none, it is damaged, or it does not fit its own config.
     """
     state, path = read_reference(snapshot)
-    if "facts" not in state:
-        raise SnapshotError(f"{path} holds weights but no config, so the model cannot be built from it.")
+    missing = {"facts", "epoch"} - state.keys()
+    if missing:
+        what = "config" if "facts" in missing else "epoch"
+        raise SnapshotError(f"{path} holds weights but no {what}, so the model cannot be built from it.")
     config = load_config(config_in(state, path), plugins=plugins, trusted=False)
     stored = state["facts"]
     facts = DataFacts(stored["in_channels"], stored["spatial_dims"], tuple(stored["voxel_size"]))
-    model = build_model(config, facts, pretrained=False)
     chosen = trained_weights(state, weights)
+    try:
+        with AllocationLimit(chosen.values()):
+            model = build_model(config, facts, pretrained=False)
+    except SnapshotError as error:
+        raise SnapshotError(
+            f"{path} does not fit the model that its config describes (it {error})."
+        ) from error
     try:
         load_weights(model, chosen)
     except SnapshotError as error:

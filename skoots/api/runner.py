@@ -9,6 +9,7 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from skoots.api.build import decoding_of, map_channels
+from skoots.api.edits import edits_since
 from skoots.api.pictures import picture_observers
 from skoots.api.prepare import Prepared, about_workers, training_crops
 from skoots.api.provenance import provenance
@@ -287,9 +288,19 @@ def build_loggers(config: Config, folder: Path) -> list[Logger]:
 
 def _go_on(runner: TrainingRunner, start: Start, config: Config) -> None:
     assert start.state is not None and start.source is not None
-    for change in changes(start.state.get("cfg", {}), runner.config):
+    before = start.state.get("cfg", {})
+    for change in changes(before, runner.config):
         log.info("Changed since the snapshot: %s.", change)
-    runner.load_state(start.state, config.runner.load_scheduler_state_dict)
+    edits = edits_since(before, config, runner.model)
+    runner.load_state(start.state, config.runner.load_scheduler_state_dict, edits)
+    if edits.schedule and config.runner.load_scheduler_state_dict:
+        log.info(
+            "The schedule was edited, so it is replayed to this epoch instead of going on from its state in "
+            "the snapshot (runner.load_scheduler_state_dict)."
+        )
+    if edits.optimizer:
+        rates = ", ".join(f"{name} {rate:.4g}" for name, rate in runner.learning_rates.items())
+        log.info("The optimizer goes on as edited: %s.", rates)
     if runner.processes.is_first:  # which alone writes
         _take_along(runner, start.source)
     where = f"{start.source}, after epoch {runner.epoch} of {runner.epochs}"

@@ -25,9 +25,10 @@ def publish(
     overwrite: options.Overwrite = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write a snapshot to hand on: weights, config and versions.
+    """Write a snapshot to hand on: weights, network, decoding settings and versions.
 
-    The state of the training is left out, and so are the paths of your data.
+    The state of the training is left out, and so is whatever could name your files, folders, volumes or
+    machines. Of metadata goes only what you state under metadata.publish.
     """
     from skoots import api
 

@@ -313,7 +313,8 @@ class RunnerSection(Section):
     )
     load_scheduler_state_dict: Annotated[bool, BeforeValidator(_decided)] = Field(
         default=True,
-        description="whether resuming takes up the scheduler's state; false after editing `scheduler`",
+        description="whether resuming takes up the scheduler's state; false replays the schedule to the "
+        "epoch reached, as is done for one that was edited",
     )
     snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="which snapshots are kept")
     gpus: list[NotNegative] | None = Field(
@@ -465,7 +466,9 @@ class Config(Section):
     data: DataSection = Field(default=DataSection(), description="what to learn from")
     device: Device = Field(default="auto", description="`auto`, `cpu`, `mps`, `cuda` or `cuda:1`")
     metadata: dict[str, Any] = Field(
-        default={}, description="free-form; `experiment` names the folder of the runs"
+        default={},
+        description="free-form; `experiment` names the folder of the runs, and what is under `publish` "
+        "(licence, authors) is handed on by `skoots publish`",
     )
     method: Literal["bu", "td"] = Field(default="bu", description="bottom-up, or top-down with a `detector`")
     model: ModelSection = Field(default=ModelSection(), description="the network")

@@ -24,6 +24,7 @@ from skoots.snapshots.names import (
     pool_name,
     snapshot_name,
 )
+from skoots.snapshots.ranking import Scored, among_equals, rank, scored
 from skoots.snapshots.references import find_run, find_snapshot, read_newest, read_reference
 from skoots.snapshots.run_folder import locked, new_run_folder, newest_run
 
@@ -33,9 +34,11 @@ __all__ = [
     "PREFIX",
     "HostCopy",
     "Saved",
+    "Scored",
     "SnapshotManager",
     "admit",
     "aliases_of",
+    "among_equals",
     "average_weights",
     "checksum",
     "download_weights",
@@ -53,11 +56,13 @@ __all__ = [
     "newest_run",
     "plain",
     "pool_name",
+    "rank",
     "read_config",
     "read_newest",
     "read_reference",
     "read_snapshot",
     "read_weights",
+    "scored",
     "snapshot_name",
     "trained_weights",
     "verify",

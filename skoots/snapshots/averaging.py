@@ -6,7 +6,6 @@ file after the other, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,31 +15,28 @@ from torch import Tensor
 
 from skoots.errors import SnapshotError
 from skoots.snapshots.files import read_snapshot
+from skoots.snapshots.ranking import Scored, rank
 
-Member = dict[str, Any]
 WHICH = ("auto", "ema", "raw")
 
 
 def admit(
-    pool: Sequence[Member], epoch: int, value: float | None, size: int, larger_is_better: bool
-) -> list[Member]:
-    """The pool after an epoch was validated: the ``size`` best, of equal ones the earlier.
+    pool: Sequence[Scored], epoch: int, entry: Scored | None, size: int, larger_is_better: bool
+) -> list[Scored]:
+    """The pool after an epoch was validated: the ``size`` best, see ``ranking``.
 
     Args:
-        pool: members so far, ``{"epoch": 3, "value": 0.5}`` each.
+        pool: members so far, as ``scored`` gave them.
         epoch: the epoch.
-        value: its key metric; None or one that is no finite number never enters.
+        entry: what ``scored`` gave; None never enters.
         size: most members.
         larger_is_better: direction of the metric.
 
     Returns:
         Members in the order of their epochs.
     """
-    members = [member for member in pool if member["epoch"] < epoch]
-    if value is not None and math.isfinite(value):
-        members.append({"epoch": epoch, "value": value})
-    sign = -1.0 if larger_is_better else 1.0
-    best = sorted(members, key=lambda member: (sign * member["value"], member["epoch"]))[:size]
+    members = [member for member in pool if member["epoch"] < epoch] + ([] if entry is None else [entry])
+    best = sorted(members, key=lambda member: rank(member, larger_is_better), reverse=True)[:size]
     return sorted(best, key=lambda member: member["epoch"])
 
 

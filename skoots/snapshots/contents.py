@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,79 @@ def _host_tensor(tensor: Tensor) -> Tensor:
     if tensor.layout == torch.strided and tensor.untyped_storage().nbytes() != tensor.nbytes:
         return tensor.clone()  # of a view, torch.save would store all that lies behind it
     return tensor
+
+
+# What a file may hold ---------------------------------------------------------------------------------------
+
+DEEPEST = 100
+"""Levels of nesting; a config has about ten."""
+
+MOST_VALUES = 5_000_000
+"""Values, each counted as often as it is referred to."""
+
+LARGEST_NUMBER = 2**130
+"""Of an integer: generators of random numbers have states of 128 bits."""
+
+_ELEMENTARY = (type(None), bool, float, complex, str, bytes, torch.dtype)
+
+
+def check_plain(state: Any, path: Path) -> None:
+    """Whether what was read from a file can be walked through, copied and printed: values are plain and of a
+    sensible number and depth, and every tensor has its numbers in the file.
+
+    A pickle may refer to one list twice, which holds another one twice, and so on, or to a list that holds
+    itself; a tensor may say any shape over a single number.
+
+    Raises:
+        SnapshotError: something is not; names the file and the key.
+    """
+    _Walk(path).count(state, "", 0)
+
+
+class _Walk:
+    """Counts values; what is referred to again is looked at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left = 4 * path.stat().st_size + 2**20  # bytes; weights that are tied are there twice
+        self._counted: dict[int, int] = {}
+
+    def count(self, value: Any, key: str, depth: int) -> int:
+        """Values in a value, itself among them."""
+        if isinstance(value, torch.Tensor):
+            self._check_tensor(value, key)
+            return 1
+        if type(value) is int:
+            if abs(value) > LARGEST_NUMBER:
+                raise self.refusal(key, f"is a number of {value.bit_length()} bits")
+            return 1
+        if isinstance(value, _ELEMENTARY):
+            return 1
+        if not isinstance(value, dict | list | tuple | set):
+            raise self.refusal(key, f"is a {type(value).__name__}")
+        if depth > DEEPEST:
+            raise self.refusal(key, f"is nested more than {DEEPEST} levels deep")
+        if id(value) not in self._counted:
+            self._counted[id(value)] = 1 + self._inner(value, key, depth)
+        total = self._counted[id(value)]
+        if total > MOST_VALUES:
+            raise self.refusal(key, f"holds more than {MOST_VALUES:,} values")
+        return total
+
+    def _inner(self, value: Any, key: str, depth: int) -> int:
+        named = value.items() if isinstance(value, dict) else enumerate(value)
+        keys = sum(self.count(name, key, depth + 1) for name in value) if isinstance(value, dict) else 0
+        return keys + sum(
+            self.count(item, f"{key}.{name}" if key else str(name), depth + 1) for name, item in named
+        )
+
+    def _check_tensor(self, tensor: Tensor, key: str) -> None:
+        if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
+            raise self.refusal(key, "is a tensor without plain numbers")
+        self.left -= tensor.nbytes
+        if tensor.nbytes > tensor.untyped_storage().nbytes() or self.left < 0:
+            raise self.refusal(key, f"is a tensor of {tensor.nbytes:,} bytes, more than the file holds")
+
+    def refusal(self, key: str, problem: str) -> SnapshotError:
+        at = key if len(key) <= 100 else f"{key[:100]}..."
+        return SnapshotError(f"{self.path}: {at or 'its content'} {problem}, and was refused.")

@@ -12,8 +12,7 @@ import logging
 import os
 import pickle
 import shutil
-import zipfile
-import zlib
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,10 @@ import torch
 
 from skoots.errors import SnapshotError
 from skoots.refusals import refusal_in
-from skoots.snapshots.contents import plain
+from skoots.snapshots.archive import damaged_record, fault_of_records
+from skoots.snapshots.contents import check_plain, plain
 from skoots.snapshots.run_folder import what_lies_in
+from skoots.snapshots.schema import check_schema
 from skoots.unfinished import Scratch, Unfinished, flush_to_disk
 
 FORMAT = 1
@@ -167,6 +168,12 @@ def _size(content: Any) -> int:
     return sum(map(_size, values)) if isinstance(content, dict | list | tuple | set) else 0
 
 
+# What torch's reader raises for a pickle that makes no sense.
+_GARBLED = (
+    *(RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError),
+    *(AssertionError, ArithmeticError, MemoryError, struct.error),
+)
+
 # Reading ----------------------------------------------------------------------------------------------------
 
 
@@ -179,22 +186,19 @@ def read_snapshot(path: Path | str, map_location: str | torch.device = "cpu") ->
 
     Raises:
         SnapshotError: the file is missing, empty, truncated, damaged, no snapshot, holds more than tensors
-            and plain values, or comes from a newer skoots.
+            and plain values, or other values than a snapshot has, or comes from a newer skoots.
     """
     path = Path(path)
     verify(path)
     state = load_safely(path, path, map_location)
-    if (
-        not isinstance(state, dict)
-        or type(state.get("format")) is not int
-        or not isinstance(state.get("net"), dict)
-    ):
+    if not isinstance(state, dict) or type(state.get("format")) is not int or "net" not in state:
         raise no_snapshot(path)
     if state["format"] > FORMAT:
         raise SnapshotError(
             f"Snapshot {path} was written by a newer skoots (format {state['format']}; this one reads up "
             f"to {FORMAT}). Upgrade skoots."
         )
+    check_schema(state, path)
     return state
 
 
@@ -210,7 +214,7 @@ def load_safely(file: Path | BinaryIO, path: Path, map_location: str | torch.dev
         SnapshotError: it holds more than tensors and plain values, or is nothing that torch writes.
     """
     try:
-        return torch.load(file, map_location=map_location, weights_only=True)
+        state = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise SnapshotError(
             f"{path} holds more than tensors and plain Python values and was refused, because loading it "
@@ -220,8 +224,10 @@ def load_safely(file: Path | BinaryIO, path: Path, map_location: str | torch.dev
         if error.errno == errno.EINVAL:  # torch's way of stumbling over a file of another kind
             raise no_snapshot(path) from error
         raise SnapshotError(f"Snapshot {path} cannot be read: {_reason(error)}.") from error
-    except (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except _GARBLED as error:
         raise no_snapshot(path) from error
+    check_plain(state, path)
+    return state
 
 
 def no_snapshot(path: Path) -> SnapshotError:
@@ -262,10 +268,16 @@ def _verify(path: Path) -> None:
             ending = file.read()
             if ending.startswith(_ZIP_END) or _SEAL in ending:
                 _verify_digest(file, path, archive_length, ending[_ZIP_END_LENGTH:])
+                _refuse(path, fault_of_records(path))
                 return
     if beginning != b"PK":
         raise no_snapshot(path)
-    _verify_records(path)
+    _refuse(path, damaged_record(path))
+
+
+def _refuse(path: Path, fault: str | None) -> None:
+    if fault is not None:
+        raise _damaged(path, fault)
 
 
 def _verify_digest(file: BinaryIO, path: Path, archive_length: int, seal: bytes) -> None:
@@ -276,16 +288,6 @@ def _verify_digest(file: BinaryIO, path: Path, archive_length: int, seal: bytes)
     digest.update(b"\0\0")  # the archive was sealed when its comment was empty
     if file.read(2) != _SEAL_LENGTH.to_bytes(2, "little") or seal != _SEAL + digest.hexdigest().encode():
         raise _damaged(path, "its bytes do not match their checksum")
-
-
-def _verify_records(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            record = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-        raise _damaged(path, "it is truncated or was overwritten") from error
-    if record is not None:
-        raise _damaged(path, f"its record {record} does not match its checksum")
 
 
 def checksum(path: Path) -> str:

@@ -13,7 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import SWALR, AveragedModel
 
 from skoots.models.segmentation_model import SegmentationModel
+from skoots.models.weights import load_weights
 from skoots.samples import Batch
+from skoots.training.schedules import load_scheduler_state, replay
 
 
 class ExponentialAverage:
@@ -133,17 +135,31 @@ class StochasticAverage:
             "scheduler": {key: value for key, value in scheduler.items() if not callable(value)},
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` gave."""
-        self.model.load_state_dict(state["net"])
+    def load_state(self, state: Mapping[str, Any], schedule: bool = True) -> None:
+        """Take up what ``state`` gave.
+
+        Args:
+            state: from ``state``.
+            schedule: whether the learning rate goes on where it was; say False where it is replayed.
+
+        Raises:
+            SnapshotError: the mean is that of another model.
+        """
+        load_weights(self.model, state["net"])
         self.average.n_averaged.fill_(state["count"])
         self._taken_in = state["epoch"]
-        if state["scheduler"]:
+        if state["scheduler"] and schedule:
             self._take_over()
             assert self.scheduler is not None
-            self.scheduler.load_state_dict(dict(state["scheduler"]))
-            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr()):
-                group["lr"] = float(rate)
+            load_scheduler_state(self.scheduler, state["scheduler"])
+
+    def replay(self, epochs: int) -> None:
+        """Bring the learning rate to where it is so many epochs after ``swa_start``; below 0 it is not its
+        turn."""
+        if epochs >= 0:
+            self._take_over()
+            assert self.scheduler is not None
+            replay(self.scheduler, epochs)
 
 
 def refresh_statistics(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from skoots.snapshots import Scored, among_equals, scored
 from skoots.training.observers import Observer
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 class EarlyStopping(Observer):
     """Ends a training once a metric has not become better for some time; never before the next validation,
-    so that it is known how good the last epoch is.
+    so that it is known how good the last epoch is. Where the metric stays equal, as while nothing is found
+    yet, a lower validation loss is better.
 
     It reads the history alone, so a run that goes on needs to remember nothing.
 
@@ -39,20 +41,29 @@ class EarlyStopping(Observer):
         self._judge(runner)
 
     def _judge(self, runner: TrainingRunner) -> None:
-        waited, best = self.waited([epoch.get(self.monitor) for epoch in runner.history])
+        waited, best = self.waited(runner.history)
         if waited >= self.patience and (runner.evaluate is None or runner.validates(runner.epoch)):
-            runner.end_early(
-                f"{self.monitor} has not become better than {self.sign * best:.4g} in {waited} validations"
-            )
+            runner.end_early(f"{self.monitor} has not become better than {best:.4g} in {waited} validations")
 
-    def waited(self, values: list[float | None]) -> tuple[int, float]:
-        """How many measurements ago the best one was, and it (with the sign that makes larger better)."""
-        best, waited = -math.inf, 0
-        for value in values:
-            if value is None:
+    def waited(self, history: Sequence[Mapping[str, float]]) -> tuple[int, float]:
+        """How many measurements ago the best one was, and its value.
+
+        Args:
+            history: what each epoch measured.
+        """
+        best: Scored | None = None
+        waited = 0
+        for epoch, measured in enumerate(history, start=1):
+            if self.monitor not in measured:
                 continue
-            if self.sign * value > best + self.min_delta:
-                best, waited = self.sign * value, 0
+            entry = scored(epoch, measured, self.monitor)
+            if entry is not None and (best is None or self._is_better(entry, best)):
+                best, waited = entry, 0
             else:
                 waited += 1
-        return waited, best
+        return waited, math.nan if best is None else best["value"]
+
+    def _is_better(self, entry: Scored, best: Scored) -> bool:
+        if entry["value"] == best["value"]:
+            return among_equals(entry) > among_equals(best)
+        return self.sign * (entry["value"] - best["value"]) > self.min_delta

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from skoots.errors import ConfigError, Fault, PluginError, SnapshotError
 from skoots.registry import did_you_mean, split_node
 
 C = TypeVar("C", bound=type)
+Options = dict[str, Any]
 
 UNSUITED = {
     "LBFGS": "it evaluates the loss several times a step",
@@ -22,6 +24,14 @@ UNSUITED = {
 }
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
 """Optimizers of which torch has a form in one kernel that can also leave out a step by itself."""
+
+FORMS = ("fused", "foreach", "capturable", "differentiable")
+"""Options that say how torch computes, not what."""
+
+SCHEDULED = frozenset({"lr", "momentum", "betas"})
+"""Options that schedules set, each from the value that the optimizer began with."""
+
+log = logging.getLogger("skoots")
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
@@ -52,6 +62,42 @@ def build_optimizer(node: str | Mapping[str, Any], model: nn.Module) -> Optimize
         PluginError: there is no optimizer of this name.
         ConfigError: an argument does not fit, the model has no such part, or nothing to train.
     """
+    optimizer = _built(node, model)
+    _give_momentum(optimizer)
+    return optimizer
+
+
+def options_of(node: str | Mapping[str, Any], model: nn.Module) -> list[Options]:
+    """The options of every parameter group that ``build_optimizer`` would make, the names of its parameters
+    and of the class among them.
+
+    Raises:
+        PluginError, ConfigError: as ``build_optimizer``.
+    """
+    optimizer = _built(node, model)
+    return [{**_options(group), "type": type(optimizer).__name__} for group in optimizer.param_groups]
+
+
+def changed_options(before: Sequence[Options], now: Sequence[Options]) -> list[set[str]] | None:
+    """Names of the options that differ, for every parameter group; None if the groups themselves do.
+
+    Args:
+        before: from ``options_of``.
+        now: likewise.
+    """
+
+    def groups(options: Sequence[Options]) -> list[tuple[Any, ...]]:
+        return [(group["type"], group["param_names"], group.get("name")) for group in options]
+
+    if groups(before) != groups(now):
+        return None
+    return [
+        {key for key in own.keys() | old.keys() if key not in FORMS and own.get(key) != old.get(key)}
+        for old, own in zip(before, now)
+    ]
+
+
+def _built(node: str | Mapping[str, Any], model: nn.Module) -> Optimizer:
     name, arguments = split_node(node)
     part = optimizer_class(name)
     if part.__name__ in UNSUITED:
@@ -69,12 +115,14 @@ def build_optimizer(node: str | Mapping[str, Any], model: nn.Module) -> Optimize
     options = _fused_on_cuda(part, model, arguments)
     try:
         _try_a_step(part, groups, options)
-        optimizer = part(groups, **options)
+        return part(groups, **options)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(f"Optimizer {part.__name__}: {said}.") from error
-    _give_momentum(optimizer)
-    return optimizer
+
+
+def _options(group: Mapping[str, Any]) -> Options:
+    return {key: value for key, value in group.items() if key != "params"}
 
 
 def _try_a_step(
@@ -99,7 +147,9 @@ def _give_momentum(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         if group["fused"] and group["momentum"] and not group["dampening"]:
             for parameter in group["params"]:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+                own = optimizer.state[parameter]
+                if own.get("momentum_buffer") is None:
+                    own["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _groups(
@@ -132,7 +182,7 @@ def _groups(
             group |= {**wanted[prefix], "name": prefix}
         if not decays:
             group |= {"weight_decay": 0.0}
-        group["params"].append(parameter)
+        group["params"].append((name, parameter))
     return list(groups.values())
 
 
@@ -159,46 +209,95 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
 def load_optimizer_state(
     optimizer: Optimizer,
     state: Mapping[str, Any],
-    options: bool = True,
+    edited: Sequence[Collection[str]] | None = (),
     load: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Give an optimizer the state that a snapshot holds.
 
+    What the optimizer has learnt about a parameter follows its name into whatever group it is in now. The
+    state of another class means nothing here, and is left behind with a warning.
+
     Args:
         optimizer: a new one, its scheduler built already.
         state: from :func:`optimizer_state`, or a plain ``state_dict``.
-        options: whether learning rate, momentum and the other options come from the state too. Say False when
-            the schedule follows the config and is replayed: then only what the optimizer has learnt about the
-            parameters is loaded.
+        edited: of every parameter group the options that stay as they are; all others come from the state.
+            None if all stay: then only what the optimizer has learnt about the parameters is loaded.
         load: takes the state; None is ``optimizer.load_state_dict``.
 
     Raises:
-        SnapshotError: it is the state of another class, or of another model.
+        SnapshotError: it is the state of another model, or of other groups without the names of parameters.
     """
     saved, wanted = state.get("type", type(optimizer).__name__), type(optimizer).__name__
     if saved != wanted:
-        raise SnapshotError(
-            f"The snapshot holds the state of the optimizer {saved} and the config names {wanted}. "
-            f"Set runner.optimizer.type back to {saved}, or start a new run from these weights."
+        log.warning(
+            "The optimizer is %s now and was %s in the snapshot: it begins without what that one has learnt.",
+            *(wanted, saved),
         )
-    configured = [
-        {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
-    ]
+        return
+    configured = [_options(group) for group in optimizer.param_groups]
     try:
-        (load or optimizer.load_state_dict)(_in_the_form_of(optimizer, state))
-    except (ValueError, KeyError) as error:
+        (load or optimizer.load_state_dict)(_in_the_form_of(optimizer, _in_the_order_of(optimizer, state)))
+    except (ValueError, KeyError, TypeError) as error:
         raise SnapshotError(f"The snapshot's optimizer state does not fit the model: {error}.") from error
-    if not options:
-        for group, own in zip(optimizer.param_groups, configured):
-            group.update(own)
+    for number, (group, own) in enumerate(zip(optimizer.param_groups, configured)):
+        if edited is None:
+            params = group["params"]
+            group.clear()
+            group.update({"params": params, **own})
+        else:
+            kept = {"param_names", *(edited[number] if number < len(edited) else ())}
+            group.update({key: own[key] for key in kept if key in own})
+    _give_momentum(optimizer)
+    if edited is None or any(edited):
+        _complete(optimizer)
+
+
+def _in_the_order_of(optimizer: Optimizer, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state with the parameters in the groups that they are in now."""
+    names = [group.get("param_names") for group in state["param_groups"]]
+    own = optimizer.state_dict()["param_groups"]
+    if None in names or names == [group.get("param_names") for group in own]:
+        return state
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    number_of = dict(zip([name for group in names for name in group or ()], numbers))
+    if not number_of.keys() & {name for group in own for name in group["param_names"]}:
+        raise ValueError("it has none of its parameters")
+    learnt = {
+        number: state["state"][number_of[name]]
+        for group in own
+        for name, number in zip(group["param_names"], group["params"])
+        if number_of.get(name) in state["state"]
+    }
+    return {"state": learnt, "param_groups": own}
+
+
+def _complete(optimizer: Optimizer) -> None:
+    """What an edited option asks to be remembered besides (amsgrad, centered, momentum) begins at zero."""
+    for group in optimizer.param_groups:
+        remembered = _remembered(type(optimizer), group)
+        for parameter in group["params"]:
+            own = optimizer.state.get(parameter) or {}
+            for key in remembered if own else ():
+                if own.get(key) is None:
+                    own[key] = torch.zeros_like(parameter)
+
+
+def _remembered(part: type[Optimizer], group: Mapping[str, Any]) -> list[str]:
+    """What an optimizer with these options remembers of every number of a parameter, found by a step."""
+    arguments = {key: group[key] for key in inspect.signature(part).parameters if key in group}
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    parameter.grad = torch.zeros(2, 2)
+    trial = part(**{**arguments, "params": [parameter], **{key: False for key in FORMS if key in arguments}})
+    trial.step()
+    state = trial.state[parameter]
+    return [key for key, value in state.items() if getattr(value, "shape", None) == parameter.shape]
 
 
 def _in_the_form_of(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
     """The state without its type; which of torch's forms computes (fused or not) is this optimizer's choice:
     the state may come from another device."""
-    forms = ("fused", "foreach", "capturable", "differentiable")
     groups = [
-        {**saved, **{key: own[key] for key in forms if key in own}}
+        {**saved, **{key: own[key] for key in FORMS if key in own}}
         for saved, own in zip(state["param_groups"], optimizer.param_groups)
     ]
     groups += state["param_groups"][len(groups) :]  # torch says that there are too many

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
@@ -18,9 +17,10 @@ from skoots.errors import Terminated, signal_of
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.registry import Registry
 from skoots.samples import Batch
-from skoots.snapshots import Saved, SnapshotManager, admit
+from skoots.snapshots import Saved, SnapshotManager, admit, among_equals, rank, scored
 from skoots.training.averaging import ExponentialAverage, StochasticAverage
 from skoots.training.distributed import Network, Processes
+from skoots.training.edits import Edits
 from skoots.training.epoch_progress import EpochProgress
 from skoots.training.final_averages import refresh, save_averages
 from skoots.training.fit_result import FitResult
@@ -37,6 +37,7 @@ from skoots.training.stopping import Stopped, StopSignals
 log = logging.getLogger("skoots")
 Evaluate = Callable[[SegmentationModel, int], dict[str, float]]
 PATIENCE = 5.0  # seconds that a batch may take to come after a signal, where others wait for it
+_BY_LOSS = "its validation loss is lower"
 
 
 class TrainingRunner:
@@ -240,7 +241,7 @@ class TrainingRunner:
         self.snapshots.wait_for_copy()
         self._step_schedule(measured)
         self._settle()  # only now is it certain which epochs are on disk, so that the best can be told
-        is_best = self._judge(epoch, measured.get(self.key_metric))
+        is_best = self._judge(epoch, measured)
         self.history.append(measured)
         self.epoch, self.progress = epoch, EpochProgress()
         for observer in self.observers:
@@ -409,24 +410,31 @@ class TrainingRunner:
 
     # Best and average ------------------------------------------------------------------------------------
 
-    def _judge(self, epoch: int, value: float | None) -> bool:
+    def _judge(self, epoch: int, measured: Mapping[str, float]) -> bool:
         """Whether an epoch is the best so far, and whether it is among those that will be averaged."""
         self._before_save = self.best, self.pool
-        self.pool = admit(self.pool, epoch, value, self.snapshots.average_best_models, self.key_metric_asc)
-        if value is None or not math.isfinite(value):
+        entry, larger = scored(epoch, measured, self.key_metric), self.key_metric_asc
+        self.pool = admit(self.pool, epoch, entry, self.snapshots.average_best_models, larger)
+        if entry is None:
             return False
-        if self.best is not None:
-            better = value > self.best["value"] if self.key_metric_asc else value < self.best["value"]
-            if not better:
-                return False
-        self.best = {"epoch": epoch, "value": value, "metric": self.key_metric}
-        return True
+        best = self.best
+        better = best is None or rank(entry, larger) > rank(best, larger)
+        if best is not None and best["value"] == entry["value"] and self.processes.is_first:
+            log.info(
+                "Epochs %d and %d have the same %s, %.4g. The best is epoch %d: %s.",
+                *(best["epoch"], epoch, self.key_metric, entry["value"]),
+                epoch if better else best["epoch"],
+                "it is the later one" if among_equals(entry) == among_equals(best) else _BY_LOSS,
+            )
+        if better:
+            self.best = {**entry, "metric": self.key_metric}
+        return better
 
     def _is_best_still(self) -> bool:
         """Whether an epoch whose save has failed, or was cut off, is the best."""
         if self.best is not None and self.best["epoch"] == self.epoch:
             return True
-        return bool(self.history) and self._judge(self.epoch, self.history[-1].get(self.key_metric))
+        return bool(self.history) and self._judge(self.epoch, self.history[-1])
 
     def _finish(self) -> None:
         """After the last epoch: a last save that failed is tried once more, and the averages are made."""
@@ -447,18 +455,22 @@ class TrainingRunner:
         """
         return training_state(self, alone)
 
-    def load_state(self, state: Mapping[str, Any], load_scheduler: bool = True) -> None:
+    def load_state(
+        self, state: Mapping[str, Any], load_scheduler: bool = True, edits: Edits | None = None
+    ) -> None:
         """Go on from a snapshot.
 
         Args:
             state: what ``state`` returned, read from a file.
-            load_scheduler: take up the scheduler's state; otherwise the schedule of the config is replayed
+            load_scheduler: take up the scheduler's state; otherwise the schedule of this runner is replayed
                 to this epoch.
+            edits: what of this runner differs from the one that was saved, and stays as it is here; None if
+                nothing does.
 
         Raises:
-            SnapshotError: it is the state of another model, optimizer or scheduler.
+            SnapshotError: it is the state of another model or scheduler.
         """
-        load_training_state(self, state, load_scheduler)
+        load_training_state(self, state, load_scheduler, edits or Edits())
 
     def _save(self, is_best: bool = False, within: bool = False) -> None:
         """Begin to save; what became of the save before is taken note of first."""

@@ -95,6 +95,7 @@ class _StandIn(Optimizer):
         ]
         for group in groups:
             group.pop("initial_lr", None)
+            group.pop("param_names", None)
         super().__init__(groups, dict(optimizer.defaults))
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from skoots.errors import SnapshotError
 from skoots.models.weights import load_weights, misfit, unwrapped
 from skoots.training.distributed import Processes
+from skoots.training.edits import Edits
 from skoots.training.epoch_progress import EpochProgress
 from skoots.training.optimizers import load_optimizer_state, optimizer_state
 from skoots.training.random_state import random_state, set_random_state
@@ -31,7 +32,7 @@ def described_state(runner: TrainingRunner, measured: Mapping[str, float]) -> di
         "step": runner.step,
         "metrics": measured,
         "cfg": runner.config,
-        "facts": runner.facts,
+        **({"facts": runner.facts} if runner.facts else {}),  # of a training put together by hand
         "provenance": runner.provenance,
     }
 
@@ -98,7 +99,9 @@ def _weights_and_optimizer(runner: TrainingRunner) -> dict[str, Any]:
     }
 
 
-def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_scheduler: bool) -> None:
+def load_training_state(
+    runner: TrainingRunner, state: Mapping[str, Any], load_scheduler: bool, edits: Edits
+) -> None:
     """See :meth:`TrainingRunner.load_state`."""
     _load_weights(runner, state)
     runner.epoch, runner.step = state["epoch"], state.get("step", 0)
@@ -109,19 +112,30 @@ def load_training_state(runner: TrainingRunner, state: Mapping[str, Any], load_s
     ) + history  # an average does not tell how it came about
     runner.pool = list(state.get("averaging", {}).get("pool", []))
     if runner.best is not None and runner.best["metric"] != runner.key_metric:
+        log.warning(
+            "The best snapshot so far, of epoch %d, was chosen by %s. By %s the best is sought anew from "
+            "here.",
+            *(runner.best["epoch"], runner.best["metric"], runner.key_metric),
+        )
         runner.best, runner.pool = None, []  # values of two metrics cannot be compared
     runner.nonfinite.total = state.get("nonfinite_steps", 0)
     if runner.scaler is not None and "scaler_state_dict" in state:
         runner.scaler.load_state_dict(state["scaler_state_dict"])
-    _load_optimizer(runner, state, load_scheduler)
-    if runner.swa is not None and "swa" in state.get("averaging", {}):
-        runner.swa.load_state(state["averaging"]["swa"])
+    goes_on = load_scheduler and _schedule_goes_on(runner, state, edits)
+    _load_optimizer(runner, state, edits.options if goes_on else None)
+    if goes_on and runner.scheduler is not None:
+        load_scheduler_state(runner.scheduler, state["torch_scheduler_state_dict"])
+    _load_mean(runner, state, edits, goes_on)
+    if not goes_on:
+        _replay(runner)
     _load_progress(runner, state)
+    if edits.optimizer:
+        runner.progress.rates = {}
     for observer in runner.observers:
         if type(observer).__name__ in state.get("observers", {}):
             observer.load_state(state["observers"][type(observer).__name__])
     generators = [state.get("rng", {}), *state.get("rng_of_others", [])]
-    if runner.processes.rank < len(generators):
+    if runner.processes.rank < len(generators) and not edits.seed:
         set_random_state(generators[runner.processes.rank])
 
 
@@ -148,21 +162,48 @@ def _load_weights(runner: TrainingRunner, state: Mapping[str, Any]) -> None:
         log.warning("The snapshot has EMA weights and the config no runner.ema; they are left behind.")
 
 
-def _load_optimizer(runner: TrainingRunner, state: Mapping[str, Any], load_scheduler: bool) -> None:
-    take_up = load_scheduler and "torch_scheduler_state_dict" in state
+def _schedule_goes_on(runner: TrainingRunner, state: Mapping[str, Any], edits: Edits) -> bool:
+    """Whether the learning rates can go on from the snapshot, instead of being replayed."""
+    saved, own = state.get("optimizer_state_dict", {}), type(runner.optimizer).__name__
+    known = runner.scheduler is None or "torch_scheduler_state_dict" in state
+    return known and not edits.rates and saved.get("type", own) == own
+
+
+def _load_optimizer(
+    runner: TrainingRunner, state: Mapping[str, Any], edited: Sequence[Collection[str]] | None
+) -> None:
     if "optimizer_state_dict" in state:
-        options = take_up or (load_scheduler and runner.scheduler is None)
-        saved = state["optimizer_state_dict"]
-        load_optimizer_state(runner.optimizer, saved, options, _how_to_load(runner))
+        load_optimizer_state(runner.optimizer, state["optimizer_state_dict"], edited, _how_to_load(runner))
     else:
         log.warning("The snapshot holds no state of the optimizer, which begins anew.")
-    if runner.scheduler is not None:
-        if take_up:
-            load_scheduler_state(runner.scheduler, state["torch_scheduler_state_dict"])
-        else:
-            steps = runner.step if runner.interval == "step" else runner.epoch
-            metrics = [epoch.get(runner.monitor) for epoch in runner.history]
-            replay(runner.scheduler, steps, [] if runner.interval == "step" else metrics)
+
+
+def _load_mean(runner: TrainingRunner, state: Mapping[str, Any], edits: Edits, goes_on: bool) -> None:
+    saved = state.get("averaging", {}).get("swa")
+    if runner.swa is None:
+        if saved is not None and saved["count"]:
+            log.warning("The snapshot has a mean of weights and the config no runner.swa; it is left behind.")
+    elif saved is not None and not edits.swa_start:
+        runner.swa.load_state(saved, schedule=goes_on)
+    elif runner.epoch >= runner.swa.swa_start:
+        log.warning(
+            "The mean of the weights begins with epoch %d; weights of epochs from runner.swa.swa_start, %d, "
+            "on are not kept.",
+            *(runner.epoch + 1, runner.swa.swa_start),
+        )
+
+
+def _replay(runner: TrainingRunner) -> None:
+    """Bring the learning rates to where the schedules of this training are at this point."""
+    epochs, swa = runner.epoch, runner.swa
+    regular = epochs if swa is None else min(epochs, swa.swa_start)
+    if runner.scheduler is not None and runner.interval == "step":
+        in_epochs = -(-len(runner.loader) // runner.accumulate) * regular
+        replay(runner.scheduler, runner.step if swa is None else min(runner.step, in_epochs))
+    elif runner.scheduler is not None:
+        replay(runner.scheduler, regular, [epoch.get(runner.monitor) for epoch in runner.history])
+    if swa is not None:
+        swa.replay(epochs - swa.swa_start)
 
 
 def _how_to_load(runner: TrainingRunner) -> Callable[[dict[str, Any]], None]:

@@ -303,3 +303,24 @@ def test_a_module_that_a_snapshot_names_never_runs_unasked(
     state["cfg"]["plugins"] = ["unasked_module"]
     with pytest.raises(ConfigError, match="'unasked_module' is code that this config asks for"):
         load_model(write_snapshot(state, tmp_path / "foreign.pt"))
+
+
+def test_a_config_that_asks_for_more_than_its_weights_is_refused(
+    trained: TrainingOutcome, tmp_path: Path
+) -> None:
+    """Before any of it is allocated: this would be terabytes."""
+    state = {key: value for key, value in read_snapshot(trained.latest_snapshot).items() if key != "format"}
+    model = state["cfg"]["model"]
+
+    def load(backbone: dict[str, object], **facts: object) -> None:
+        cfg = {**state["cfg"], "model": {**model, "backbone": {**model["backbone"], **backbone}}}
+        path = write_snapshot({**state, "cfg": cfg, "facts": {**state["facts"], **facts}}, tmp_path / "s.pt")
+        load_model(path, "cpu")
+
+    load({})
+    for backbone in ({"channels": [10**6, 10**6]}, {"channels": [4] * 20_000}, {"channels": [4, 10**12]}):
+        with pytest.raises(SnapshotError, match=r"s\.pt does not fit the model that its config describes"):
+            load(backbone)
+    with pytest.raises(SnapshotError, match="does not fit the model that its config describes"):
+        load({}, in_channels=60_000, intensity={**state["facts"]["intensity"], "volumes": [],
+             "pooled": {"shift": [0.0] * 60_000, "scale": [1.0] * 60_000, "compress": False}})  # fmt: skip

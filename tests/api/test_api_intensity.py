@@ -85,7 +85,9 @@ def test_a_snapshot_holds_them_and_segmenting_applies_them(
     metrics = read_snapshot(outcome.latest_snapshot)["metrics"]
     assert again.metrics["test.loss"] == pytest.approx(metrics["test.loss"], rel=1e-5)
     shared = publish(outcome.latest_snapshot, tmp_path / "shared.pt")
-    assert read_snapshot(getattr(shared, "path", tmp_path / "shared.pt"))["facts"]["intensity"] == stored
+    numbered = [{**volume, "name": str(i)} for i, volume in enumerate(stored["volumes"], start=1)]
+    published = read_snapshot(shared.output)["facts"]["intensity"]
+    assert published == {**stored, "volumes": numbered}
     result = segment(folder / "held.tif", tmp_path / "shared.pt", tmp_path / "out.tif", progress=False)
     assert result.output.is_file()
 

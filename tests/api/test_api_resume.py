@@ -265,10 +265,9 @@ def test_a_damaged_latest_is_replaced_for_every_reader(start: Make, caplog: pyte
 def test_a_config_that_is_none_is_not_followed(start: Make, tmp_path: Path) -> None:
     state = read_snapshot(start().latest_snapshot)
     path = write_snapshot({**state, "cfg": str(tmp_path / "other.yaml")}, tmp_path / "odd.pt")
-    for verb in (load_model, evaluate_snapshot):
-        with pytest.raises(SnapshotError, match="holds weights but no config"):
+    for verb in (load_model, evaluate_snapshot, inspect):
+        with pytest.raises(SnapshotError, match="cfg must be a mapping"):
             verb(path)
-    assert inspect(path).config == {}
 
 
 def test_provenance_tells_code_data_and_versions(start: Make) -> None:
@@ -454,30 +453,6 @@ def test_what_differs_between_two_snapshots(start: Make) -> None:
     assert "epoch: 1, now 2" in lines and any(line.startswith("metrics.test.loss: ") for line in lines)
     assert lines[-1].startswith("weights: 0 of ") or " tensors are equal" in lines[-1]
     assert compare(trained.latest_snapshot, trained.latest_snapshot) == []
-
-
-def test_what_is_published_is_lean_and_has_the_checksum_that_is_said(start: Make, tmp_path: Path) -> None:
-    import hashlib
-
-    trained = start()
-    made = publish(trained.latest_snapshot, tmp_path / "mito.pt")
-    assert hashlib.sha256(made.output.read_bytes()).hexdigest() == made.sha256
-    state = read_snapshot(made.output)
-    assert set(state) == {
-        "format", "epoch", "step", "acc", "metrics", "facts", "averaging", "net", "cfg", "provenance"
-    }  # fmt: skip
-    optimizer = inspect(trained.latest_snapshot).contents["optimizer_state_dict"]
-    assert made.size < trained.latest_snapshot.stat().st_size - optimizer
-    assert (
-        "data" in state["cfg"]
-        and "train" not in state["cfg"]["data"]
-        and "command" not in state["provenance"]
-    )
-    assert load_model(made.output, "cpu").epoch == 2
-    with pytest.raises(SnapshotError, match=r"mito\.pt exists; choose another output or say --overwrite"):
-        publish(trained.latest_snapshot, made.output)
-    with pytest.raises(SnapshotError, match=r"the folder .*nowhere does not exist"):
-        publish(trained.latest_snapshot, tmp_path / "nowhere" / "mito.pt")
 
 
 # Safety -----------------------------------------------------------------------------------------------------

@@ -11,27 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skoots.errors import SnapshotError
-from skoots.snapshots import admit, average_weights, trained_weights, write_snapshot
+from skoots.snapshots import admit, average_weights, scored, trained_weights, write_snapshot
 
 VALUES = st.one_of(st.none(), st.integers(-3, 3).map(float), st.sampled_from([math.nan, math.inf, -math.inf]))
 
 
 @given(st.lists(VALUES, max_size=20), st.integers(0, 5), st.booleans())
-def test_the_pool_is_the_best_finite_ones_and_of_equal_ones_the_earlier(
+def test_the_pool_is_the_best_finite_ones_and_of_equal_ones_the_later(
     values: list[float | None], size: int, larger: bool
 ) -> None:
     pool: list = []
     for epoch, value in enumerate(values, start=1):
-        pool = admit(pool, epoch, value, size, larger)
+        pool = admit(pool, epoch, scored(epoch, {"m": value}, "m"), size, larger)
     finite = [(e, v) for e, v in enumerate(values, start=1) if v is not None and math.isfinite(v)]
-    best = sorted(finite, key=lambda pair: (-pair[1] if larger else pair[1], pair[0]))[:size]
+    best = sorted(finite, key=lambda pair: (-pair[1] if larger else pair[1], -pair[0]))[:size]
     assert pool == [{"epoch": epoch, "value": value} for epoch, value in sorted(best)]
 
 
 def test_an_epoch_that_is_done_again_takes_its_own_place() -> None:
     """After going on from an earlier snapshot, what was known of later epochs is forgotten."""
     pool = [{"epoch": 1, "value": 0.1}, {"epoch": 4, "value": 0.9}]
-    assert admit(pool, 3, 0.5, 3, True) == [{"epoch": 1, "value": 0.1}, {"epoch": 3, "value": 0.5}]
+    assert admit(pool, 3, {"epoch": 3, "value": 0.5}, 3, True) == [
+        {"epoch": 1, "value": 0.1},
+        {"epoch": 3, "value": 0.5},
+    ]
 
 
 def test_the_mean_of_weights(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def state(epoch: int = 1, **more: Any) -> dict[str, Any]:
     return {
         "net": {"weight": weights},
         "epoch": epoch,
-        "optimizer_state_dict": {"state": {0: weights + 1}},
+        "optimizer_state_dict": {"state": {0: {"m": weights + 1}}, "param_groups": []},
         **more,
     }
 
@@ -66,7 +66,7 @@ def test_a_snapshot_comes_back_as_it_was_written(tmp_path: Path) -> None:
     written = state(7, acc=0.5, rng={"python": (3, (1, 2, 2**70), None)}, cfg={"a": [1, "x", True]})
     read = read_snapshot(write_snapshot(written, tmp_path / "s.pt"))
     assert torch.equal(read["net"].pop("weight"), written["net"]["weight"])
-    assert torch.equal(read.pop("optimizer_state_dict")["state"][0], written["net"]["weight"] + 1)
+    assert torch.equal(read.pop("optimizer_state_dict")["state"][0]["m"], written["net"]["weight"] + 1)
     assert read == {
         "format": FORMAT,
         "net": {},

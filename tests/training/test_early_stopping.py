@@ -34,7 +34,27 @@ def test_waiting_is_counted_in_measurements(larger: bool, min_delta: float) -> N
     stopping = EarlyStopping(3, "test.F1", larger, min_delta)
     for _ in range(200):
         values = [draw.choice([None, math.nan, draw.random(), 0.5]) for _ in range(draw.randrange(8))]
-        assert stopping.waited(values)[0] == by_looking_back(values, larger, min_delta)
+        history = [{} if value is None else {"test.F1": value} for value in values]
+        assert stopping.waited(history)[0] == by_looking_back(values, larger, min_delta)
+
+
+def test_while_the_metric_stays_equal_a_lower_validation_loss_is_better() -> None:
+    stopping = EarlyStopping(3, "test.F1", larger_is_better=True, min_delta=0.01)
+
+    def waited(scores: list[float], losses: list[float], heads: int = 1) -> int:
+        parts = {f"test.loss.{head}": 0.0 for head in range(heads)}
+        history = [{"test.F1": f, "test.loss": loss, **parts} for f, loss in zip(scores, losses)]
+        return stopping.waited(history)[0]
+
+    assert waited([0.0] * 6, [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]) == 0
+    assert waited([0.0] * 6, [9.0, 4.0, 7.0, 6.0, 5.0, 4.0]) == 4
+    assert waited([0.0, 0.5, 0.5, 0.5], [9.0, 1.0, 2.0, 2.0]) == 2
+    assert waited([0.5, 0.4, 0.4], [9.0, 1.0, 0.5]) == 2  # a worse value is no better for its loss
+    begun_late = [
+        {"test.F1": 0.0, "test.loss": 1.0, "test.loss.a": 1.0},
+        {"test.F1": 0.0, "test.loss": 2.0, "test.loss.a": 1.0, "test.loss.b": 1.0},
+    ]
+    assert stopping.waited(begun_late)[0] == 0
 
 
 def test_it_ends_the_training_and_the_last_epoch_is_a_regular_snapshot(
@@ -46,7 +66,7 @@ def test_it_ends_the_training_and_the_last_epoch_is_a_regular_snapshot(
     with caplog.at_level(logging.INFO, "skoots"):
         result = runner.fit()
     reason = "test.loss has not become better than 3 in 2 validations"
-    assert (result.epochs, result.best_epoch, result.ended_early, result.interrupted) == (4, 2, reason, False)
+    assert (result.epochs, result.best_epoch, result.ended_early, result.interrupted) == (4, 4, reason, False)
     assert f"Training ends after epoch 4: {reason}." in [record.getMessage() for record in caplog.records]
     assert read_snapshot(find_snapshot(f"{runner.snapshots.folder}:004"))["epoch"] == 4
 

@@ -184,21 +184,24 @@ def test_options_can_stay_those_of_the_config(model: nn.Module) -> None:
     optimizer = build_optimizer({"type": "SGD", "lr": 0.1, "momentum": 0.9}, model)
     train(model, optimizer, 1)
     again = build_optimizer({"type": "SGD", "lr": 0.5, "momentum": 0.8}, model)
-    load_optimizer_state(again, optimizer_state(optimizer), options=False)
+    load_optimizer_state(again, optimizer_state(optimizer), edited=None)
     assert (again.param_groups[0]["lr"], again.param_groups[0]["momentum"]) == (0.5, 0.8)
     for parameter in model.parameters():
         expected = optimizer.state[parameter]["momentum_buffer"]
         assert torch.equal(again.state[parameter]["momentum_buffer"], expected)
 
 
-def test_the_state_of_another_optimizer_or_model_is_refused(model: nn.Module) -> None:
-    state = optimizer_state(build_optimizer("AdamW", model))
-    with pytest.raises(
-        SnapshotError, match=r"state of the optimizer AdamW and the config names SGD\. Set runner"
-    ):
-        load_optimizer_state(build_optimizer("SGD", model), state)
+def test_the_state_of_another_optimizer_is_left_behind_and_of_another_model_refused(
+    model: nn.Module, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = build_optimizer({"type": "AdamW", "lr": 0.1}, model)
+    train(model, trained, 1)
+    other = build_optimizer({"type": "SGD", "lr": 0.5}, model)
+    load_optimizer_state(other, optimizer_state(trained))
+    assert "The optimizer is SGD now and was AdamW in the snapshot: it begins" in caplog.text
+    assert not other.state and other.param_groups[0]["lr"] == 0.5
     with pytest.raises(SnapshotError, match="does not fit the model"):
-        load_optimizer_state(build_optimizer("AdamW", nn.Linear(2, 2, bias=False)), state)
+        load_optimizer_state(build_optimizer("AdamW", nn.Linear(2, 2, bias=False)), optimizer_state(trained))
 
 
 def _saved(state: dict[str, object]):

@@ -343,7 +343,7 @@ def test_the_average_is_the_mean_of_the_best_and_is_validated(make_full: Make, v
     folder = runner.snapshots.folder
     state = read_snapshot(folder / "snapshot-average.pt")
     assert set(state) == {
-        "format", "net", "acc", "epoch", "step", "metrics", "averaging", "cfg", "facts", "provenance"
+        "format", "net", "acc", "epoch", "step", "metrics", "averaging", "cfg", "provenance"
     }  # fmt: skip
     members = [read_snapshot(folder / f"averaging/snapshot-{epoch:03d}.pt") for epoch in (2, 4)]
     assert state["averaging"] == result.average

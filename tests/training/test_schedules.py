@@ -312,7 +312,7 @@ def test_a_changed_schedule_starts_from_the_config_after_the_old_state_of_the_op
     for node in EVERY_TYPE:
         resumed = optimizer()
         scheduler = build_scheduler(node, resumed)
-        load_optimizer_state(resumed, optimizer_state(first), options=False)
+        load_optimizer_state(resumed, optimizer_state(first), edited=None)
         replay(scheduler, 4)
         assert rates(scheduler, 6) == rates(build_scheduler(node, optimizer()), 10)[4:]
 
