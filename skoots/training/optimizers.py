@@ -132,7 +132,7 @@ def _try_a_step(
     wrong with options, or lacks on a device, it says only then."""
     tried = []
     for group in groups:
-        like = group["params"][0]
+        _, like = group["params"][0]
         number = torch.zeros(1, dtype=like.dtype, device=like.device, requires_grad=True)
         number.grad = torch.zeros_like(number)
         tried.append({**group, "params": [number]})
