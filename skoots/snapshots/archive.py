@@ -10,7 +10,7 @@ from pathlib import Path
 HEADER = 30
 """Bytes of a record's own header, less its name."""
 
-UNREADABLE = (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OverflowError, KeyError)
+UNREADABLE = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, OverflowError, KeyError)
 """What Python's reader raises for an archive that is not whole."""
 
 

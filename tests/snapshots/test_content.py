@@ -175,7 +175,11 @@ def test_records_that_unpack_to_more_than_the_file_are_refused(tmp_path: Path) -
     def twice(record: zipfile.ZipInfo) -> None:
         record.filename = "w/data.pkl"
 
+    def secret(record: zipfile.ZipInfo) -> None:
+        record.flag_bits |= 1
+
     trials = {
+        "truncated or was overwritten": rewritten(whole, tmp_path / "secret.pt", secret),
         "compressed, which torch never does": bomb,
         "longer than the file": rewritten(whole, tmp_path / "larger.pt", larger),
         "overlaps another one": rewritten(whole, tmp_path / "first.pt", first),
