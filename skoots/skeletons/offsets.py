@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 
+from skoots.compiled import compiled
 from skoots.geometry import relative_spacing
 from skoots.skeletons.skeletonize import Skeletons
 
@@ -65,7 +65,7 @@ def _sort_along_longest_axis(physical: np.ndarray, starts: np.ndarray) -> tuple[
     return axes, np.lexsort((physical[np.arange(len(physical)), axes[owner]], owner))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _sum_of_squares(z, y, x):  # type: ignore[no-untyped-def]
     """The same to the last bit in whatever order the axes come, so that ties break alike after a turn."""
     a, b, c = z * z, y * y, x * x
@@ -73,7 +73,7 @@ def _sum_of_squares(z, y, x):  # type: ignore[no-untyped-def]
     return min(low, c) + max(low, min(high, c)) + max(high, c)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _search(labels, ids, starts, points, order, axes, spacing, offset):  # type: ignore[no-untyped-def]
     # Points of an object ascend along its longest axis, so from the voxel's own place on that axis the search
     # walks both ways and ends where the distance along this axis alone exceeds the best found.
