@@ -51,6 +51,6 @@ def test_a_full_disk_costs_nothing_but_time(cache: Path, monkeypatch: pytest.Mon
 
 
 def test_without_a_place_for_a_cache_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching._CacheImpl, "_locator_classes", [])
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     loop: Any = compiled()(total)
     assert loop(np.arange(5)) == 10 and loop.stats.cache_path is None
