@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from skoots.data.pairs import find_pairs
+from skoots.data.skeleton_cache import kept_at
 from skoots.data.sources import Reading, open_pair, reading_threads, volume_skeletons
 from skoots.instances import renumber
 from skoots.skeletons import nearest_offsets, touching_skeletons
@@ -87,5 +88,7 @@ def skeletonize(
             torch.from_numpy(renumber(ids).astype(np.int64)), torch.from_numpy(offset)
         )
         seconds = time.monotonic() - began
-        done.append(SkeletonizedVolume(pair.name, pair.skeletons, len(skeletons), traced, touching, seconds))
+        done.append(
+            SkeletonizedVolume(pair.name, kept_at(pair.skeletons), len(skeletons), traced, touching, seconds)
+        )
     return SkeletonReport(done)

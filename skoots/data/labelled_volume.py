@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import fastremap
-import numba
 import numpy as np
 
+from skoots.compiled import compiled
 from skoots.data.augment import SpatialMap, Window
 from skoots.data.augment.resample import Arrays, move_skeletons, resample
 from skoots.data.exact_shift import is_counts
@@ -140,7 +140,7 @@ def compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, present
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _renumber(ids, present, labels):  # type: ignore[no-untyped-def]
     last, number = 0, 0
     for i in range(len(ids)):

@@ -114,6 +114,11 @@ def _is_writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
+def kept_at(path: Path) -> Path:
+    """Where the skeletons that belong at a path are: there, or in the user's cache."""
+    return path if path.is_file() else _cached(path)
+
+
 def _cached(path: Path) -> Path:
     """A place for skeletons whose own folder is read-only."""
     folder = zlib.crc32(str(path.parent.resolve()).encode())

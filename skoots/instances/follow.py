@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 
+from skoots.compiled import compiled
 from skoots.geometry import Box, relative_spacing
 
 
@@ -69,7 +69,7 @@ def _nearby(reach: float, spacing: tuple[float, ...]) -> np.ndarray:
     return np.concatenate([np.zeros((len(steps), 3 - len(spacing)), np.int64), steps], axis=1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _follow(vectors, foreground, skeletons, unit, start, steps, nearby, labels):  # type: ignore[no-untyped-def]
     nz, ny, nx = foreground.shape
     for i in range(labels.shape[0]):

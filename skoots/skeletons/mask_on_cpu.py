@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from skoots.compiled import compiled
 
 KEPT, REACHED = 1, 2  # clear of other masks; connected with the skeleton besides
 
@@ -35,7 +36,7 @@ def mask_on_cpu(labels: Tensor, offset: Tensor, reach2: Tensor, spacing: tuple[f
     return torch.from_numpy(mask).view(labels.shape)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _draw(labels, offset, reach2, spacing, mask):  # type: ignore[no-untyped-def]
     # A rim of one voxel, so that every voxel has all its neighbours, at the same steps in the flat arrays.
     _, depth, height, width = labels.shape
@@ -50,7 +51,7 @@ def _draw(labels, offset, reach2, spacing, mask):  # type: ignore[no-untyped-def
         mask[b] = state.reshape((depth + 2, rows, columns))[1:-1, 1:-1, 1:-1] == REACHED
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _steps_to_lines(rows, columns):  # type: ignore[no-untyped-def]
     """From a voxel to the middles of the nine lines, of three voxels each, that are its neighbourhood."""
     steps = np.empty(9, np.int64)
@@ -59,7 +60,7 @@ def _steps_to_lines(rows, columns):  # type: ignore[no-untyped-def]
     return steps
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _near(labels, offset, reach2, spacing, owner, state):  # type: ignore[no-untyped-def]
     """Mark the voxels within reach with their object, and the skeleton itself as reached; count them."""
     depth, height, width = labels.shape
@@ -83,7 +84,7 @@ def _near(labels, offset, reach2, spacing, owner, state):  # type: ignore[no-unt
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _keep_apart(offset, owner, state, lines, stack):  # type: ignore[no-untyped-def]
     """Mark what is kept, and stack what is connected with the skeleton, or with its part outside."""
     _, depth, height, width = offset.shape
@@ -105,7 +106,7 @@ def _keep_apart(offset, owner, state, lines, stack):  # type: ignore[no-untyped-
     return waiting
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _touches_another(owner, lines, place):  # type: ignore[no-untyped-def]
     own = owner[place]
     for step in lines:
@@ -117,7 +118,7 @@ def _touches_another(owner, lines, place):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _leads_outside(offset, z, y, x):  # type: ignore[no-untyped-def]
     here = (z, y, x)
     first = 3 - len(offset)
@@ -128,7 +129,7 @@ def _leads_outside(offset, z, y, x):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _grow(state, lines, stack, waiting):  # type: ignore[no-untyped-def]
     while waiting > 0:
         waiting -= 1

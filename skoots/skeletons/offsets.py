@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from skoots.compiled import compiled
 from skoots.geometry import relative_spacing
 from skoots.skeletons.skeletonize import Skeletons
 
@@ -73,7 +73,7 @@ def _empty(objects: int, points: int) -> Candidates:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _find_rows(labels, ids, starts, rows):  # type: ignore[no-untyped-def]
     """Row of each voxel's object; -1 in the background and where an object has no skeleton."""
     last, row = 0, -1
@@ -87,7 +87,7 @@ def _find_rows(labels, ids, starts, rows):  # type: ignore[no-untyped-def]
         rows[i] = row
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _search(rows, starts, points, spacing, coarse, fine, whole, outer, inner, offset):  # type: ignore[no-untyped-def]
     # From the whole array to coarse blocks to fine ones, each starts from what the one around it left over.
     everything = Candidates(np.arange(len(starts) - 1), whole.row, whole.box, starts, np.arange(len(points)))
@@ -111,12 +111,12 @@ def _search(rows, starts, points, spacing, coarse, fine, whole, outer, inner, of
                                 _compare(rows, slot, points, spacing, inner, voxels, best, winner, offset)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _end_of_block(first, edge, end):  # type: ignore[no-untyped-def]
     return min(first[0] + edge[0], end[0]), min(first[1] + edge[1], end[1]), min(first[2] + edge[2], end[2])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _narrow(rows, first, stop, physical, spacing, given, left):  # type: ignore[no-untyped-def]
     """Leave of the given candidates those that no single other one beats in the whole block; returns how many
     objects the block has."""
@@ -151,7 +151,7 @@ def _narrow(rows, first, stop, physical, spacing, given, left):  # type: ignore[
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _find_objects(rows, first, stop, left):  # type: ignore[no-untyped-def]
     """Slots and boxes of the objects of a block, run by run along x; returns how many there are."""
     count = 0
@@ -178,7 +178,7 @@ def _find_objects(rows, first, stop, left):  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _compare(rows, slot, points, spacing, candidates, voxels, best, winner, offset):  # type: ignore[no-untyped-def]
     """All voxels of one object in a block with all its candidates. Candidates are the outer loop, so that the
     inner one, over voxels, runs on vector units."""
@@ -209,7 +209,7 @@ def _compare(rows, slot, points, spacing, candidates, voxels, best, winner, offs
         offset[2, z, y, x] = points[i, 2] - x
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _sum_of_squares(z, y, x):  # type: ignore[no-untyped-def]
     """The same to the last bit in whatever order the axes come, so that ties break alike after a turn."""
     a, b, c = z * z, y * y, x * x

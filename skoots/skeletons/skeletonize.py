@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import fastremap
-import numba
 import numpy as np
 from scipy import ndimage
 
+from skoots.compiled import compiled
 from skoots.errors import SkootsError
 from skoots.geometry import relative_spacing
 
@@ -276,7 +276,7 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _largest_clearance(centres, outside, spacing):  # type: ignore[no-untyped-def]
     largest = 0.0
     for i in range(centres.shape[0]):

@@ -66,7 +66,8 @@ def test_faults_leave_no_file(old: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert list(old.parent.iterdir()) == [old]
     old.write_text(OLD)
     assert main(["import-config", str(old), "-o", "no/new.yaml"]) == 2
-    assert capsys.readouterr().err.endswith("no/new.yaml cannot be written: No such file or directory.\n")
+    told = "no/new.yaml cannot be written: No such file or directory. Choose another path.\n"
+    assert capsys.readouterr().err.endswith(told)
 
 
 def test_the_config_of_a_model_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""Real commands whose output goes into pipes that close, onto full disks and into other encodings, and to
-which the system gives neither space nor open files."""
+"""Real commands whose output goes into closed pipes, onto full disks and into other encodings.
+
+And commands that get neither space nor open files."""
 
 from __future__ import annotations
 

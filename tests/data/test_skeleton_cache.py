@@ -133,6 +133,7 @@ def test_a_full_disk_beside_the_labels_uses_the_users_cache(path, labels, user_c
     monkeypatch.setattr(files, "Unfinished", full_here)
     assert load_or_trace(path, labels, ISOTROPIC)[1] and not load_or_trace(path, labels, ISOTROPIC)[1]
     assert not path.exists() and not caplog.messages
+    assert skeleton_cache.kept_at(path).is_file()
 
 
 def test_overwrite_traces_anew(path, labels):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skoots.data.augment.spatial_map import SpatialMap, compiled, inlined, locate, neighbours
+from skoots.data.augment.spatial_map import SpatialMap, inlined, locate, neighbours, unchecked
 from skoots.skeletons import Skeletons
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -114,7 +114,7 @@ def _warp(arrays: Arrays, spatial_map: SpatialMap, shape: Sequence[int], start: 
     return moved
 
 
-@compiled
+@unchecked
 def _sample(  # type: ignore[no-untyped-def]
     image, labels, valid, new_image, new_labels, new_valid, start,
     matrices, offsets, fields, begins, shapes, origins, densities,

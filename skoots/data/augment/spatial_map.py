@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from skoots.compiled import compiled
 from skoots.errors import SkootsError
 from skoots.geometry import Box, relative_spacing
 
@@ -266,10 +266,10 @@ def _rim(shape: Sequence[int], stride: Sequence[int]) -> np.ndarray:
 
 
 # Division by zero is no concern, and checking for it is half of the time.
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+unchecked = compiled(error_model="numpy")
 
 # Together these four are a third of the time.
-inlined = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+inlined = compiled(error_model="numpy", inline="always")
 
 
 @inlined
@@ -281,7 +281,7 @@ def neighbours(place, length):  # type: ignore[no-untyped-def]
     return before, min(before + 1, length - 1), within - before
 
 
-@compiled
+@unchecked
 def locate(places, matrices, offsets, fields, begins, shapes, origins, densities):  # type: ignore[no-untyped-def]
     """Where places of the crop come from; (3, N), changed in place."""
     _multiply(places, matrices[0], offsets[0])
@@ -290,7 +290,7 @@ def locate(places, matrices, offsets, fields, begins, shapes, origins, densities
         _multiply(places, matrices[i + 1], offsets[i + 1])
 
 
-@compiled
+@unchecked
 def _displace(places, i, fields, begins, shapes, origins, densities):  # type: ignore[no-untyped-def]
     """Add displacement ``i`` to places."""
     count = places.shape[1]
@@ -323,7 +323,7 @@ def _displace(places, i, fields, begins, shapes, origins, densities):  # type: i
         places[2, n] = x + _along(line, a + np.uint64(2), b + np.uint64(2), fx)
 
 
-@compiled
+@unchecked
 def find(places, inverses, offsets, fields, begins, shapes, origins, densities):  # type: ignore[no-untyped-def]
     """The inverse of ``locate``: its steps undone from the last to the first."""
     nothing = np.zeros(3)
@@ -346,7 +346,7 @@ def find(places, inverses, offsets, fields, begins, shapes, origins, densities):
             places[0, n], places[1, n], places[2, n] = z, y, x
 
 
-@compiled
+@unchecked
 def _multiply(places, m, offset):  # type: ignore[no-untyped-def]
     for n in range(places.shape[1]):
         z, y, x = places[0, n], places[1, n], places[2, n]
