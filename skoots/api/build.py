@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from skoots.config import Config, load_config
+from skoots.config.arguments import argument_faults, signature_of
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
@@ -284,10 +285,14 @@ def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Dec
     Raises:
         ConfigError: a number out of range, or no such setting.
     """
+    settings = {**config.inference.decoding, **(changes or {})}
+    path = "inference.decoding"
+    if faults := list(argument_faults(signature_of(Decoding), settings, lambda name: f"{path}.{name}")):
+        raise ConfigError(faults)
     try:
-        return Decoding(**{**config.inference.decoding, **(changes or {})})
-    except (TypeError, ValueError) as error:
-        raise ConfigError([Fault("inference.decoding", str(error).rstrip("."), "")]) from error
+        return Decoding(**settings)
+    except ValueError as error:
+        raise ConfigError([Fault(path, str(error).rstrip("."), "")]) from error
 
 
 # From a snapshot -----------------------------------------------------------------------------------------

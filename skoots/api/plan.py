@@ -36,6 +36,7 @@ from skoots.api.planning.targets import decide_targets
 from skoots.api.planning.words import about, shape_of, warn
 from skoots.config import load_config
 from skoots.config.commented import dump_commented
+from skoots.config.load import write_text
 from skoots.data.dataset import CropDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import train_loader
@@ -49,6 +50,7 @@ CPU_BYTES = 750_000_000  # what a few cores step through in seconds; time is sca
 GPU_SHARE = 0.8  # of the free memory; the rest is for fragments and the validation
 SECTIONS = ["data", "model", "runner", "train_settings"]
 LONG_TAIL = 3.0
+MOST_MEMORY = 1_000_000  # GB
 PROBE_EDGE = 16  # voxels of the crop that memory is counted on
 LARGE = 95  # percentile of the inscribed radii that the network must see from wall to wall
 AUGMENT = [
@@ -109,10 +111,7 @@ class Plan:
         """
         path = Path(path)
         refuse_to_overwrite(path, overwrite)
-        try:
-            path.write_text(self.text(path), encoding="utf-8")
-        except OSError as error:
-            raise SkootsError(f"{path} cannot be written: {error.strerror}.") from error
+        write_text(self.text(path), path)
 
 
 def refuse_to_overwrite(path: Path, overwrite: bool) -> None:
@@ -236,6 +235,8 @@ def _choose_samples(data: Measured, network: Network, device: torch.device) -> t
 def _budget(device: torch.device, memory: float | None) -> tuple[int, str]:
     """Bytes of a training step, and where the number comes from."""
     if memory is not None:
+        if not 0 < memory <= MOST_MEMORY:
+            raise SkootsError(f"{memory:g} GB of memory are no budget; give a number up to {MOST_MEMORY:,}.")
         return int(memory * 1e9), f"{memory:g} GB were asked for"
     free = free_memory(device)
     if device.type == "cpu":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -31,7 +32,7 @@ from skoots.data.sources import Described, check_alike
 from skoots.errors import ConfigError, Fault
 from skoots.geometry import relative_spacing
 from skoots.models.segmentation_model import SegmentationModel
-from skoots.runtime import choose_device, seed_everything
+from skoots.runtime import choose_device, free_memory, seed_everything
 from skoots.training.distributed import Processes, with_sync_batchnorm
 from skoots.training.precision import Precision
 
@@ -233,6 +234,11 @@ def _crop_size(
                 )
             ]
         )
+    voxels, batch = math.prod(wanted), config.train_settings.batch_size
+    room = free_memory(torch.device("cpu"))
+    if room is not None and 4 * voxels * batch > room:  # one channel of the images alone
+        problem = f"is {list(wanted)}, of which a batch of {batch} does not fit into memory"
+        raise ConfigError([Fault("data.crop_size", problem, "Write less, or crop_size: auto.")])
     return list(wanted)
 
 

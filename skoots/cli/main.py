@@ -32,7 +32,7 @@ from skoots.cli import (
 from skoots.cli import import_config as import_old_config
 from skoots.cli import list as list_parts
 from skoots.cli.console import log_to_stderr
-from skoots.cli.options import DEBUG, Debug
+from skoots.cli.options import DEBUG, Debug, judge_paths
 from skoots.errors import SkootsError, Terminated, signal_of
 
 MENDABLE = 2  # exit status of a failure that the user can mend; the same as that of a mistyped option
@@ -127,7 +127,7 @@ def skoots(
 def _add(verb: str, function: Callable[..., None], examples: Sequence[str], kind: type | None = None) -> None:
     # \b keeps the lines of a paragraph as they are
     epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
-    app.command(verb, cls=kind, epilog=epilog)(function)
+    app.command(verb, cls=kind, epilog=epilog)(judge_paths(function))
 
 
 _add("plan", plan.plan, plan.EXAMPLES)

@@ -48,7 +48,7 @@ def load_config(
     Raises:
         ConfigError: with every fault found.
     """
-    path = None if isinstance(source, Mapping) else Path(source).expanduser()
+    path = None if isinstance(source, Mapping) else Path(os.path.expanduser(source))
     faults = Faults(str(path or ""))
     if isinstance(source, Mapping):
         tree = plain(source, "", faults)
@@ -83,6 +83,7 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
+    path = path.absolute()  # the name of "." is empty
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -91,6 +92,12 @@ def write_text(text: str, path: Path) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+    except UnicodeEncodeError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{path} cannot be written: a name in it is no text in this system's encoding."
+        ) from error
 
 
 def read_text(path: Path) -> str:
@@ -215,7 +222,9 @@ def _load_plugins(
 
 def _absolute(reference: str, folder: Path) -> str:
     is_file = reference.endswith(".py") or "/" in reference or "\\" in reference
-    return str((folder / Path(reference).expanduser()).resolve()) if is_file else reference
+    if not is_file or "\0" in reference:
+        return reference
+    return os.path.realpath(os.path.join(folder, os.path.expanduser(reference)))
 
 
 def _split(error: PluginError, path: str) -> Fault:

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, create_model
 from pydantic_core import PydanticCustomError
 
 from skoots.config.words import Noun
+from skoots.ranges import Seed
 
 DEFAULT_HEADS = {
     "vector": {"type": "VectorHead"},
@@ -90,6 +91,13 @@ def _as_settings(value: Any) -> Any:
     return {} if value is True else None if value is False else value
 
 
+def _countable(value: int) -> int:
+    """No count of anything is larger; torch and NumPy could not take it."""
+    if value >= 2**31:
+        raise complaint("must be less than 2147483648")
+    return value
+
+
 Node = Annotated[dict[str, Any], BeforeValidator(as_node), Noun("a part", "parts")]
 Source = Annotated[dict[str, Any], BeforeValidator(_as_source), Noun("a data set", "data sets")]
 Normalization = Annotated[
@@ -102,8 +110,8 @@ Device = Annotated[
     Field(pattern=r"^(auto|cpu|mps|xpu|cuda(:\d+)?)$"),
     Noun("auto, cpu, mps, cuda or, e.g., cuda:1", "devices"),
 ]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1), AfterValidator(_countable)]
+NotNegative = Annotated[int, Field(ge=0), AfterValidator(_countable)]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Shape = Annotated[list[Positive], Field(min_length=2, max_length=3)]
 Margin = Annotated[list[NotNegative], Field(min_length=2, max_length=3)]
@@ -388,7 +396,7 @@ class TrainSettings(Section):
     )
     display_iters: Positive = Field(default=50, description="steps between log lines")
     epochs: Positive = Field(default=100, description="the last epoch; resuming at 10 of 200 runs 190")
-    seed: NotNegative = Field(default=42, description="of every random draw")
+    seed: Seed = Field(default=42, description="of every random draw")
     deterministic: bool = Field(
         default=False, description="whether torch is held to algorithms that give the same bits every time"
     )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+from skoots.errors import VolumeError
+
+LONGEST = 200
 
 
 def relative_spacing(voxel_size: Sequence[float]) -> tuple[float, ...]:
@@ -10,8 +15,17 @@ def relative_spacing(voxel_size: Sequence[float]) -> tuple[float, ...]:
 
     Args:
         voxel_size: edge lengths of a voxel per axis, in any unit.
+
+    Raises:
+        VolumeError: an edge is no length, or so long beside another one that a number was mistyped.
     """
     finest = min(voxel_size)
+    if not all(0 < v < math.inf and v / finest <= LONGEST for v in voxel_size):
+        edges = ", ".join(f"{v:g}" for v in voxel_size)
+        raise VolumeError(
+            f"No voxel has the edges {edges}: they are positive, and at most {LONGEST} times each other. "
+            "Give the true voxel size."
+        )
     return tuple(float(v) / finest for v in voxel_size)
 
 
