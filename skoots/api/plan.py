@@ -148,7 +148,7 @@ def plan(
     Raises:
         SkootsError: data that cannot be read, or a budget that holds no training step.
     """
-    where = choose_device(device or "auto")
+    where = choose_device(device)
     reading = Reading(voxel_size, ignore_label=ignore_label, threads=reading_threads())
     data = measure(folder, validation, test, reading, seed)
     scale = choose_vector_scale(data.training, seed)

@@ -93,7 +93,7 @@ def prepare(
             [Fault("data.train", "names no training data", "Add for instance data: {train: [{path: DIR}]}")]
         )
     processes = processes or Processes()
-    where = choose_device(device or device_of(config, processes.local_rank))
+    where = choose_device(device_of(config, processes.local_rank) if device is None else device)
     Precision(config.runner.precision, where).apply()
     if processes.world == 1:
         config = config.model_copy(update={"device": str(where)})

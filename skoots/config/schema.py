@@ -7,7 +7,7 @@ The names are those of DeepLabCut's ``pytorch_config.yaml``. A *node* names a pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from skoots.config.words import Noun
-from skoots.ranges import Seed
 
 DEFAULT_HEADS = {
     "vector": {"type": "VectorHead"},
@@ -91,11 +90,15 @@ def _as_settings(value: Any) -> Any:
     return {} if value is True else None if value is False else value
 
 
-def _countable(value: int) -> int:
-    """No count of anything is larger; torch and NumPy could not take it."""
-    if value >= 2**31:
-        raise complaint("must be less than 2147483648")
-    return value
+def _below(limit: int) -> Callable[[int], int]:
+    """Keeps what torch and NumPy can take, in a message of its own: the reference need not name it."""
+
+    def judged(value: int) -> int:
+        if value >= limit:
+            raise complaint(f"must be less than {limit}")
+        return value
+
+    return judged
 
 
 Node = Annotated[dict[str, Any], BeforeValidator(as_node), Noun("a part", "parts")]
@@ -110,8 +113,9 @@ Device = Annotated[
     Field(pattern=r"^(auto|cpu|mps|xpu|cuda(:\d+)?)$"),
     Noun("auto, cpu, mps, cuda or, e.g., cuda:1", "devices"),
 ]
-Positive = Annotated[int, Field(ge=1), AfterValidator(_countable)]
-NotNegative = Annotated[int, Field(ge=0), AfterValidator(_countable)]
+Positive = Annotated[int, Field(ge=1), AfterValidator(_below(2**31))]
+NotNegative = Annotated[int, Field(ge=0), AfterValidator(_below(2**31))]
+Seed = Annotated[int, Field(ge=0), AfterValidator(_below(2**62))]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Shape = Annotated[list[Positive], Field(min_length=2, max_length=3)]
 Margin = Annotated[list[NotNegative], Field(min_length=2, max_length=3)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from skoots.errors import VolumeError
@@ -20,7 +19,7 @@ def relative_spacing(voxel_size: Sequence[float]) -> tuple[float, ...]:
         VolumeError: an edge is no length, or so long beside another one that a number was mistyped.
     """
     finest = min(voxel_size)
-    if not all(0 < v < math.inf and v / finest <= LONGEST for v in voxel_size):
+    if not (finest > 0 and all(v / finest <= LONGEST for v in voxel_size)):
         edges = ", ".join(f"{v:g}" for v in voxel_size)
         raise VolumeError(
             f"No voxel has the edges {edges}: they are positive, and at most {LONGEST} times each other. "
