@@ -100,6 +100,8 @@ def file_path(text: str | Path) -> Path:
         raise typer.BadParameter("a path is expected, and nothing is given.")
     if "://" in words:
         raise typer.BadParameter(f"{shown} is an address; a file or folder is expected.")
+    if words.startswith("~") and os.sep in words and os.path.expanduser(words) == words:
+        raise typer.BadParameter(f"{shown} begins with the home of a user that this system does not know.")
     try:
         mode = os.stat(words).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe may be waited for, a device replaced

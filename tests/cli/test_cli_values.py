@@ -21,7 +21,7 @@ from skoots.cli.main import app, main
 from skoots.cli.options import file_path
 from skoots.synthetic import make_volume
 
-PATHS = ["", "a" * 5000, "a/" * 3000, "a\0b", "http://127.0.0.1:1/x"]
+PATHS = ["", "a" * 5000, "a/" * 3000, "a\0b", "http://127.0.0.1:1/x", "~no-such-user/x"]
 NUMBERS = ["", "nan", "inf", "-inf", "1e20", "1e400", "-1", "9" * 5000]
 TEXTS = [
     "",
@@ -35,6 +35,7 @@ TEXTS = [
     "1e20,1e20",
     "999999999,999999999",
     "cuda:99",
+    "~no-such-user/x",
 ]
 SETTINGS = ["reach=.inf", "reach=.nan", "reach=1e300", "reach=99999999999999999999", "reach=a", "reach=null"]
 SETTINGS += ["steps=18446744073709551615", "steps=-1", "min_size=.inf", "semantic_threshold=2", "a" * 5000]
