@@ -78,7 +78,8 @@ class Fault:
     remedy: str = ""
 
     def __str__(self) -> str:
-        sentence = f"{self.path}: {self.problem}" if self.path else self.problem
+        path = self.path if len(self.path) <= 120 else f"{self.path[:117]}..."
+        sentence = f"{path}: {self.problem}" if path else self.problem
         return f"{sentence}. {self.remedy}" if self.remedy else f"{sentence}."
 
 

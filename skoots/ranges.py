@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 Count = Annotated[int, Field(ge=1)]
+Samples = Annotated[int, Field(ge=1, le=10_000_000)]  # their order is drawn for every epoch
+Seed = Annotated[int, Field(ge=0, le=2**62)]
 Number = Annotated[int, Field(ge=0)]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -19,6 +19,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -192,8 +193,11 @@ def load_plugin(reference: str, relative_to: Path | None = None) -> None:
         PluginError: it does not exist or fails to import.
     """
     if reference.endswith(".py") or "/" in reference or "\\" in reference:
-        _load_file(Path(reference) if relative_to is None else Path(relative_to) / reference)
+        _load_file(os.path.join(relative_to or "", os.path.expanduser(reference)))
         return
+    if not all(name.isidentifier() for name in reference.split(".")):
+        shown = repr(reference if len(reference) <= 60 else f"{reference[:57]}...")
+        raise PluginError(f"Plugin {shown} is neither a module nor a .py file. Write one of them.")
     try:
         importlib.import_module(reference)
     except ImportError as error:
@@ -205,13 +209,15 @@ def plugin_files() -> list[str]:
     return [str(module.__file__) for name, module in sys.modules.items() if name.startswith(FROM_FILE)]
 
 
-def _load_file(path: Path) -> None:
-    path = path.expanduser().resolve()
+def _load_file(file: str) -> None:
+    if not file.endswith(".py") or not os.path.isfile(file):
+        shown = file if len(file) <= 200 else f"{file[:197]}..."
+        problem = "does not exist" if file.endswith(".py") else "is no .py file"
+        raise PluginError(f"Plugin file {shown} {problem}.")
+    path = Path(file).resolve()
     name = f"{FROM_FILE}{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
         return
-    if not path.is_file():
-        raise PluginError(f"Plugin file {path} does not exist.")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,16 +14,16 @@ from skoots.errors import SkootsError
 CHOICE = "say auto, cpu, cuda, cuda:1 or mps"
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str | None = None) -> torch.device:
     """The device to compute on.
 
     Args:
-        name: ``auto`` (CUDA if there is one, else Apple's MPS, else the CPU) or a torch device name.
+        name: ``auto`` or None (CUDA if there is one, else Apple's MPS, else the CPU), or a torch device name.
 
     Raises:
         SkootsError: the device is not on this machine or not known to torch.
     """
-    if name == "auto":
+    if name in (None, "auto"):
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

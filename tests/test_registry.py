@@ -198,6 +198,29 @@ def test_a_plugin_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("", "'' is neither a module nor a .py file"),
+        (".", "'.' is neither a module nor a .py file"),
+        ("..", "'..' is neither a module nor a .py file"),
+        ("a b", "'a b' is neither"),
+        ("\udcff", "is neither a module"),
+        ("a" * 5000, "cannot be imported"),
+        ("a/" * 3000, "is no .py file"),
+        ("a/" * 3000 + "b.py", "does not exist"),
+        ("a\0b.py", "does not exist"),
+        ("~nobody-of-this-name/b.py", "does not exist"),
+        ("./", "is no .py file"),
+        ("/dev/null", "is no .py file"),
+    ],
+)
+def test_what_is_no_plugin(reference: str, problem: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        load_plugin(reference)
+    assert problem in str(caught.value)
+
+
 def test_plugins_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PluginError, match=f"Plugin file {tmp_path / 'no.py'} does not exist."):
         load_plugin("no.py", relative_to=tmp_path)

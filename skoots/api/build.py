@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from skoots.config import Config, load_config
+from skoots.config.arguments import argument_faults, signature_of, without_empty
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
@@ -285,10 +286,14 @@ def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Dec
     Raises:
         ConfigError: a number out of range, or no such setting.
     """
+    path, signature = "inference.decoding", signature_of(Decoding)
+    settings = without_empty(signature, {**config.inference.decoding, **(changes or {})})
+    if faults := list(argument_faults(signature, settings, lambda name: f"{path}.{name}")):
+        raise ConfigError(faults)
     try:
-        return Decoding(**{**config.inference.decoding, **(changes or {})})
-    except (TypeError, ValueError) as error:
-        raise ConfigError([Fault("inference.decoding", str(error).rstrip("."), "")]) from error
+        return Decoding(**settings)
+    except ValueError as error:
+        raise ConfigError([Fault(path, str(error).rstrip("."), "")]) from error
 
 
 # From a snapshot -----------------------------------------------------------------------------------------
@@ -373,6 +378,6 @@ def load_model(
         raise SnapshotError(f"{path} does not fit the model that its config describes ({fits}).") from error
     if "ema_net" in state:
         log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
-    where = choose_device(device or "auto")
+    where = choose_device(device)
     intensity = IntensityRecord.from_plain(stored["intensity"]) if "intensity" in stored else None
     return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]), intensity)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from skoots.data.labelled_volume import LabelledVolume
+from skoots.errors import VolumeError
 from skoots.geometry import Box, relative_spacing, tile_volume
 from skoots.skeletons import nearest_offsets
 from skoots.volumes import read_labels
@@ -70,6 +71,8 @@ def choose_vector_scale(volumes: Sequence[LabelledVolume], seed: int = 0) -> lis
     together = np.concatenate(lengths, axis=1)
     if together.size == 0:
         together = np.concatenate([np.abs(_offsets(v, Box.of_shape(v.shape))) for v in volumes], axis=1)
+    if together.size == 0:
+        raise VolumeError("No training volume holds an object; the network has nothing to learn from.")
     bounds = np.percentile(together, SCALE_QUANTILE, axis=1) * SCALE_MARGIN
     return [round(max(2.0, float(b)), 2) for b in bounds]
 

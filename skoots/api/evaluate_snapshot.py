@@ -168,7 +168,7 @@ def _foreign(
     model = build_model(config, facts, pretrained=False)
     wanted = config.resolved()["weights"]
     load_weights(model, path, strict=wanted["strict"], parts=wanted["parts"], weights=weights)
-    where = choose_device(device or "auto")
+    where = choose_device(device)
     return LoadedModel(model.to(where).eval(), config, facts, where, path, 0), volumes
 
 

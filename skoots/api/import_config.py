@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import zipfile
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def import_config(
     Raises:
         SkootsError: the source cannot be read or is wrong, or the output exists or cannot be written.
     """
-    old, new = Path(source).expanduser(), Path(output).expanduser()
+    old, new = Path(os.path.expanduser(source)), Path(os.path.expanduser(output))
     settings = _settings(old)
     if new.exists() and (new.samefile(old) or not overwrite):
         remedy = (

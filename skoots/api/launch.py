@@ -206,7 +206,7 @@ def train_as_one(job: Job) -> TrainingOutcome:
         _watch(job.scratch / STOP, parent, stop)
         settings = load_config(job.config, job.overrides, job.plugins, trusted=job.trusted)
         torch.set_num_threads(max(1, cpu_count() // local_world()))
-        device = choose_device(job.device or device_of(settings, local_rank()))
+        device = choose_device(device_of(settings, local_rank()) if job.device is None else job.device)
         with joined(device) as processes:
             origin = origin_after(job.origin, job.scratch / RUN)
             outcome = train_here(

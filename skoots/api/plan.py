@@ -50,6 +50,7 @@ CPU_BYTES = 750_000_000  # what a few cores step through in seconds; time is sca
 GPU_SHARE = 0.8  # of the free memory; the rest is for fragments and the validation
 SECTIONS = ["data", "model", "runner", "train_settings"]
 LONG_TAIL = 3.0
+MOST_MEMORY = 1_000_000  # GB
 PROBE_EDGE = 16  # voxels of the crop that memory is counted on
 LARGE = 95  # percentile of the inscribed radii that the network must see from wall to wall
 AUGMENT = [
@@ -147,7 +148,7 @@ def plan(
     Raises:
         SkootsError: data that cannot be read, or a budget that holds no training step.
     """
-    where = choose_device(device or "auto")
+    where = choose_device(device)
     reading = Reading(voxel_size, ignore_label=ignore_label, threads=reading_threads())
     data = measure(folder, validation, test, reading, seed)
     scale = choose_vector_scale(data.training, seed)
@@ -234,6 +235,8 @@ def _choose_samples(data: Measured, network: Network, device: torch.device) -> t
 def _budget(device: torch.device, memory: float | None) -> tuple[int, str]:
     """Bytes of a training step, and where the number comes from."""
     if memory is not None:
+        if not 0 < memory <= MOST_MEMORY:
+            raise SkootsError(f"{memory:g} GB of memory are no budget; give a number up to {MOST_MEMORY:,}.")
         return int(memory * 1e9), f"{memory:g} GB were asked for"
     free = free_memory(device)
     if device.type == "cpu":

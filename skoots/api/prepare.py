@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -96,7 +97,7 @@ def prepare(
     processes = processes or Processes()
     if device is None:
         check_gpus(config)
-    where = choose_device(device or device_of(config, processes.local_rank))
+    where = choose_device(device_of(config, processes.local_rank) if device is None else device)
     Precision(config.runner.precision, where).apply()
     if processes.world == 1 and not config.runner.gpus:  # which stay what is asked for
         config = config.model_copy(update={"device": str(where)})
@@ -262,6 +263,11 @@ def _crop_size(
                 )
             ]
         )
+    voxels, batch = math.prod(wanted), config.train_settings.batch_size
+    room = free_memory(torch.device("cpu"))
+    if room is not None and 4 * voxels * batch > room:  # one channel of the images alone
+        problem = f"is {list(wanted)}, of which a batch of {batch} does not fit into memory"
+        raise ConfigError([Fault("data.crop_size", problem, "Write less, or crop_size: auto.")])
     return list(wanted)
 
 

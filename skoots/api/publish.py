@@ -73,6 +73,8 @@ def publish(
         SnapshotError: there is no such snapshot, the output exists or cannot be written.
     """
     path = Path(output)
+    if path.is_dir():
+        raise SnapshotError(f"{path} is a folder; name a file, such as {path / 'model.pt'}.")
     if path.exists() and not overwrite:
         raise SnapshotError(f"{path} exists; choose another output or say --overwrite.")
     if not path.absolute().parent.is_dir():

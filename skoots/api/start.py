@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -101,10 +102,10 @@ def starting(config: Config, resume: str | bool | None, runs: Path | str) -> Ite
     if not wanted and isinstance(resume, str):
         raise SnapshotError("--resume names nothing. Give a run or a snapshot, or leave out the equals sign.")
     if wanted == "latest" or wanted.startswith("RUN_"):
-        with in_its_run(_run_in(Path(runs).expanduser() / experiment, wanted)) as start:
+        with in_its_run(_run_in(Path(os.path.expanduser(runs)) / experiment, wanted)) as start:
             yield start
         return
-    if Path(wanted).name.startswith("RUN_") and Path(wanted).expanduser().is_dir():
+    if Path(wanted).name.startswith("RUN_") and Path(os.path.expanduser(wanted)).is_dir():
         with in_its_run(find_run(wanted)) as start:
             yield start
         return

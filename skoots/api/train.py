@@ -126,7 +126,7 @@ def _begin(settings: Config, job: Job) -> TrainingOutcome:
     count = processes_wanted(settings, job.device)
     if count > 1:
         return train_in_processes(count, job, settings.runner.max_restarts)
-    device = choose_device(job.device or device_of(settings, local_rank()))
+    device = choose_device(device_of(settings, local_rank()) if job.device is None else job.device)
     with joined(device) as processes:
         begun = None
         origin = job.origin

@@ -106,7 +106,7 @@ def evaluate(
         return
     if labels is None or prediction is None:
         raise SkootsError("Give LABELS and PREDICTION, or a model: --snapshot runs/mito.")
-    if any(value for value in (config, data, device, plugin)) or weights != "auto":
+    if any(value not in (None, []) for value in (config, data, device, plugin)) or weights != "auto":
         raise SkootsError("--config, --data, --weights, --device and --plugin belong to --snapshot.")
     evaluation = api.evaluate(labels, prediction, min_size=min_size, ignore_label=ignore_label)
     print_result(as_json_object(evaluation) if as_json else report(evaluation))

@@ -31,7 +31,7 @@ from skoots.cli import (
 )
 from skoots.cli import import_config as import_old_config
 from skoots.cli import list as list_parts
-from skoots.cli.options import DEBUG, Debug
+from skoots.cli.options import DEBUG, Debug, judge_paths
 from skoots.errors import ECHO, SkootsError, Terminated, heard_signals, signal_of
 from skoots.refusals import MEMORY, explained
 from skoots.terminal import (
@@ -163,7 +163,7 @@ def skoots(
 def _add(verb: str, function: Callable[..., None], examples: Sequence[str], kind: type | None = None) -> None:
     # \b keeps the lines of a paragraph as they are
     epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
-    app.command(verb, cls=kind, epilog=epilog)(function)
+    app.command(verb, cls=kind, epilog=epilog)(judge_paths(function))
 
 
 _add("plan", plan.plan, plan.EXAMPLES)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -71,6 +74,44 @@ Quiet = Annotated[
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_remember_debug, help="Show the traceback of a failure.")
 ]
+
+
+def judge_paths(function: Callable[..., None]) -> Callable[..., None]:
+    """Have ``file_path`` read every path that a command takes, so that no command can forget it."""
+    hints = get_type_hints(function, include_extras=True)
+    for hint in hints.values():
+        if get_origin(hint) is Annotated and Path in _types_in(hint.__origin__):
+            hint.__metadata__[0].parser = file_path
+    function.__annotations__ = hints
+    return function
+
+
+def _types_in(hint: Any) -> set[Any]:
+    """``Path`` and ``NoneType`` of ``list[Path] | None``."""
+    return set().union(*map(_types_in, get_args(hint))) or {hint}
+
+
+def file_path(text: str | Path) -> Path:
+    """A path as it is typed. Refuses what would be taken for a name by accident: nothing, which means the
+    working folder, an address, and what the system cannot look up."""
+    words = str(text)
+    shown = repr(words if len(words) <= 60 else f"{words[:57]}...")
+    if not words.strip():
+        raise typer.BadParameter("a path is expected, and nothing is given.")
+    if "://" in words:
+        raise typer.BadParameter(f"{shown} is an address; a file or folder is expected.")
+    if words.startswith("~") and os.sep in words and os.path.expanduser(words) == words:
+        raise typer.BadParameter(f"{shown} begins with the home of a user that this system does not know.")
+    try:
+        mode = os.stat(words).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe may be waited for, a device replaced
+            raise typer.BadParameter(f"{shown} is a device or a pipe; a file or folder is expected.")
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP):
+            raise typer.BadParameter(f"{shown} cannot be looked up: {error.strerror}.") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"{shown} is no path: {error}.") from error
+    return Path(text)
 
 
 def numbers(option: str, text: str | None, kind: Callable[[str], T], example: str) -> tuple[T, ...] | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from skoots.config.fit import fit_at
 from skoots.config.schema import Section, as_node
 from skoots.config.words import shown
 from skoots.errors import Fault, PluginError
@@ -36,15 +37,13 @@ def translate_checkpoint_params(tree: dict[str, Any]) -> list[Fault]:
     Args:
         tree: the config as plain values; changed. Plugins are loaded: the backbone's class is looked at.
     """
-    from skoots.config.load import fit  # which imports this module
-
     given = tree.pop(SECTION, None)
     if given is None:
         return []
     if not isinstance(given, dict):
         return [Fault(SECTION, f"is {shown(given)}, must be a section of keys and values")]
-    wanted, unfit = fit({key: value for key, value in given.items() if value is not None}, CheckpointParams)
-    faults = [Fault(f"{SECTION}.{fault.path}", fault.problem, fault.remedy) for fault in unfit]
+    given = {key: value for key, value in given.items() if value is not None}
+    wanted, faults = fit_at(SECTION, given, CheckpointParams)
     if wanted.checkpoint_path is not None and wanted.pretrained_weights is not None:
         problem = "is given, and checkpoint_path too"
         faults.append(Fault(f"{SECTION}.pretrained_weights", problem, "Keep one of the two."))

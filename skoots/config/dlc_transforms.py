@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from skoots.config.arguments import signature_of
+from skoots.config.fit import fit_at
 from skoots.config.schema import Length, Section, complaint
 from skoots.config.words import shown
 from skoots.errors import Fault, PluginError
@@ -194,8 +195,6 @@ def _parted(source: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _fitted(path: str, transforms: dict[str, Any]) -> tuple[Transforms, list[Fault]]:
     """Transforms with what does not fit left out, and the faults of that."""
-    from skoots.config.load import fit  # which imports this module
-
     faults, known = [], {}
     for name, value in transforms.items():
         if value is None or (name in WITHOUT_COUNTERPART and value is False):
@@ -207,9 +206,8 @@ def _fitted(path: str, transforms: dict[str, Any]) -> tuple[Transforms, list[Fau
             faults += [Fault(f"{path}.{name}", problem, "Leave it out.")] if value is not False else []
         else:
             known[name] = value
-    fitted, unfit = fit(known, Transforms)
-    faults += [Fault(f"{path}.{fault.path}", fault.problem, fault.remedy) for fault in unfit]
-    return fitted, faults
+    fitted, unfit = fit_at(path, known, Transforms)
+    return fitted, [*faults, *unfit]
 
 
 def _normalize(data: dict[str, Any], known: Mapping[str, Transforms]) -> Iterator[Fault]:

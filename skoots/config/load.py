@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from skoots.config.checkpoint_params import translate_checkpoint_params
 from skoots.config.dlc_transforms import translate_transforms
+from skoots.config.faults import Faults
+from skoots.config.fit import fit
 from skoots.config.overrides import apply_overrides, section_of
+from skoots.config.plain import MAX_BYTES, plain
 from skoots.config.schema import Config
 from skoots.config.validate import check_parts
-from skoots.config.words import expected, shown
+from skoots.config.words import shown
 from skoots.config.yaml12 import dump, parse
 from skoots.errors import ConfigError, Fault, PluginError
 from skoots.refusals import writing
@@ -46,26 +53,26 @@ def load_config(
     Raises:
         ConfigError: with every fault found.
     """
-    path = None if isinstance(source, Mapping) else Path(source).expanduser()
-    tree, faults = ({}, []) if path is None else _read(path)
+    path = None if isinstance(source, Mapping) else Path(os.path.expanduser(source))
+    faults = Faults(str(path or ""))
     if isinstance(source, Mapping):
-        tree = _plain(source, "", faults)
+        tree = plain(source, "", faults)
+    else:
+        assert path is not None
+        tree = _read(path, faults)
     if tree and tree.keys() <= ORIGINAL_SECTIONS:
         raise ConfigError(
             f"{path or 'This'} is a config of the original SKOOTS. Translate it: skoots import-config "
             f"{path or 'OLD.yaml'} -o new.yaml."
         )
-    faults += apply_overrides(tree, overrides)
+    apply_overrides(tree, overrides, faults)
     drop_empty(tree, Config)
-    faults += _load_plugins(tree, plugins, path.parent if path else Path(), trusted)
-    alone = _alone(tree)
-    faults += translate_transforms(tree)
-    faults += translate_checkpoint_params(tree)
-    config, unfit = fit(tree, Config)
-    config, misnamed = check_parts(config)
-    faults += [_as_written(fault, alone) for fault in [*unfit, *misnamed]]
-    if faults:
-        raise ConfigError(list(dict.fromkeys(faults)), str(path) if path else "")
+    _load_plugins(tree, plugins, path.parent if path else Path(), trusted, faults)
+    faults.as_written = partial(_as_written, alone=_alone(tree))
+    faults.extend(translate_transforms(tree))
+    faults.extend(translate_checkpoint_params(tree))
+    config = check_parts(fit(tree, Config, faults), faults)
+    faults.end()
     config._source = path
     return config
 
@@ -88,61 +95,59 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    with writing(path, ConfigError), Unfinished(path) as file:
-        file.temporary.write_text(text, encoding="utf-8")
+    path = path.absolute()  # the name of "." is empty
+    try:
+        with writing(path, ConfigError), Unfinished(path) as file:
+            file.temporary.write_text(text, encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{path} cannot be written: a name in it cannot be encoded. Rename that file or folder."
+        ) from error
 
 
 def read_text(path: Path) -> str:
-    """The text of a config file.
+    """The text of a config file, in UTF-8, or in UTF-16 or 32 as Windows writes it.
 
     Raises:
-        ConfigError: it does not exist or is no text.
+        ConfigError: it does not exist, is no text, or is larger than any config.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe may take for ever
+            what = "a folder" if path.is_dir() else "a device or a pipe"
+            raise ConfigError(f"The config {path} is {what}. Give a YAML file.")
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise ConfigError(f"The config {path} does not exist. {_neighbours(path)}") from error
     except OSError as error:
-        raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"The config {shown(str(path))} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # a name with the character NUL
+        raise ConfigError(f"The config {shown(str(path))} cannot be read: {error}.") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"The config {path} is larger than {MAX_BYTES >> 10} KiB. Is it a YAML file?")
+    encoding = json.detect_encoding(content)  # YAML tells encodings apart as JSON does
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The config {path} is not UTF-8 text. Is it a YAML file?") from error
+        name = encoding.removesuffix("-sig").upper()
+        raise ConfigError(f"The config {path} is not {name} text. Is it a YAML file?") from error
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Fault]]:
-    value, faults = parse(read_text(path), str(path))
+def _read(path: Path, faults: Faults) -> dict[str, Any]:
+    value, twice = parse(read_text(path), str(path))
     if value is None:
         raise ConfigError(
             f"The config {path} is empty. Write at least data: and train: with a folder under it."
         )
     if not isinstance(value, dict):
         raise ConfigError(f"The config {path} holds {shown(value)} and no sections. Write key: value lines.")
-    return _plain(value, "", faults), faults
+    faults.extend(twice)
+    return cast(dict[str, Any], plain(value, "", faults))
 
 
 def _neighbours(path: Path) -> str:
     configs = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
     return did_you_mean(path.name, configs) if near_misses(path.name, configs) else "Check the path."
-
-
-def _plain(value: Any, path: str, faults: list[Fault]) -> Any:
-    """A copy in dicts, lists, texts and numbers, whatever kinds of them a caller in Python has used."""
-    if isinstance(value, Mapping):
-        return {
-            str(key): _plain(item, f"{path}.{key}" if path else str(key), faults)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{path}.{i}", faults) for i, item in enumerate(value)]
-    if isinstance(value, Path):
-        return str(value)
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return _plain(value.tolist(), path, faults)
-    if value is not None and not isinstance(value, bool | int | float | str):
-        faults.append(
-            Fault(path, f"is a {type(value).__name__}", "A config holds texts, numbers, lists and mappings.")
-        )
-        return None
-    return value
 
 
 def drop_empty(tree: dict[str, Any], section: type[BaseModel]) -> None:
@@ -184,19 +189,22 @@ def _as_written(fault: Fault, alone: Sequence[str]) -> Fault:
 # Plugins
 
 
-def _load_plugins(tree: dict[str, Any], given: Sequence[str], folder: Path, trusted: bool) -> list[Fault]:
+def _load_plugins(
+    tree: dict[str, Any], given: Sequence[str], folder: Path, trusted: bool, faults: Faults
+) -> None:
     """Load them all, and leave in the tree their list, files as absolute paths: the resolved config moves."""
     try:
         load_installed_plugins()
     except PluginError as error:
-        return [_split(error, "plugins")]
-    faults, loaded = [], []
+        faults.append(_split(error, "plugins"))
+        return
+    loaded = []
     asked = [_absolute(reference, Path()) for reference in given]
     named = tree.get("plugins", [])
     if isinstance(named, str):
         named = [named]
     if not isinstance(named, list) or not all(isinstance(reference, str) for reference in named):
-        return []  # the schema names this fault
+        return  # the schema names this fault
     wanted = [(f"plugins.{i}", _absolute(reference, folder)) for i, reference in enumerate(named)]
     for path, reference in [*wanted, *(("plugins", reference) for reference in asked)]:
         if not trusted and reference not in asked:
@@ -215,110 +223,15 @@ def _load_plugins(tree: dict[str, Any], given: Sequence[str], folder: Path, trus
         loaded.append(reference)
     if loaded or named:
         tree["plugins"] = list(dict.fromkeys(loaded))
-    return faults
 
 
 def _absolute(reference: str, folder: Path) -> str:
     is_file = reference.endswith(".py") or "/" in reference or "\\" in reference
-    return str((folder / Path(reference).expanduser()).resolve()) if is_file else reference
+    if not is_file or "\0" in reference:
+        return reference
+    return os.path.realpath(os.path.join(folder, os.path.expanduser(reference)))
 
 
 def _split(error: PluginError, path: str) -> Fault:
     problem, _, remedy = str(error).partition(". ")
     return Fault(path, problem.rstrip("."), remedy)
-
-
-# Schema
-
-
-def fit(tree: dict[str, Any], root: type[S]) -> tuple[S, list[Fault]]:
-    """The tree as a section such as ``Config``, and what of it does not fit; what does not fit is left
-    out."""
-    faults: list[Fault] = []
-    while True:
-        try:
-            return root.model_validate(tree), faults
-        except ValidationError as error:
-            unfit = list(_schema_faults(error, tree, root))
-            faults += [fault for fault, _ in unfit]
-            for _, keys in unfit:
-                _remove(tree, keys)
-
-
-def _schema_faults(
-    error: ValidationError, tree: Mapping[str, Any], root: type[BaseModel]
-) -> Iterator[tuple[Fault, tuple[Any, ...]]]:
-    """One fault for each key that pydantic complains of, and the keys that lead to it."""
-    complaints: dict[tuple[Any, ...], list[Any]] = {}
-    for item in error.errors(include_url=False):
-        keys, section, field = _locate(item["loc"], root)
-        if item["type"] == "extra_forbidden":
-            yield Fault(".".join(keys), "unknown key", _where_else(keys[-1], section, root)), keys
-        elif item["type"] == "skoots":
-            deeper = tuple(key for key in item["loc"][len(keys) :] if isinstance(key, int) or "[" not in key)
-            context = item["ctx"]
-            yield (
-                Fault(
-                    ".".join(map(str, (*keys, *deeper))),
-                    f"{context['problem']}, is {shown(item['input'])}",
-                    context["remedy"],
-                ),
-                keys,
-            )
-            complaints[keys] = []
-        else:
-            complaints.setdefault(keys, [item, field])
-    for keys, complaint in complaints.items():
-        if complaint:
-            item, field = complaint
-            yield _misfit(keys, _value_at(tree, keys), item, field), keys
-
-
-def _locate(
-    location: tuple[Any, ...], root: type[BaseModel]
-) -> tuple[tuple[str, ...], type[BaseModel], FieldInfo | None]:
-    """The keys down to a field, the section class that it stands in, and the field."""
-    section = root
-    for depth, key in enumerate(location):
-        field = section.model_fields.get(str(key))
-        inner = section_of(field.annotation) if field is not None else None
-        if field is None or inner is None or depth == len(location) - 1:
-            return tuple(map(str, location[: depth + 1])), section, field
-        section = inner
-    return (), section, None
-
-
-def _misfit(keys: tuple[str, ...], value: Any, item: Mapping[str, Any], field: FieldInfo | None) -> Fault:
-    wanted = expected(field.annotation, field.metadata) if field is not None else item["msg"]
-    return Fault(".".join(keys), f"is {shown(value)}, must be {wanted}")
-
-
-def _where_else(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
-    """The nearest key of the section, else the section that the key belongs to."""
-    known = list(section.model_fields)
-    if not near_misses(key, known):
-        homes = [path for path, other in _sections(root, "") if key in other.model_fields]
-        if homes:
-            return f"It belongs {'under ' + homes[0] if homes[0] else 'at the top level'}."
-    return did_you_mean(key, known)
-
-
-def _sections(section: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    yield path, section
-    for name, field in section.model_fields.items():
-        inner = section_of(field.annotation)
-        if inner is not None:
-            yield from _sections(inner, f"{path}.{name}" if path else name)
-
-
-def _value_at(tree: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    value: Any = tree
-    for key in keys:
-        value = value[key]
-    return value
-
-
-def _remove(tree: dict[str, Any], keys: tuple[str, ...]) -> None:
-    for key in keys[:-1]:
-        tree = tree.get(key, {})
-    tree.pop(keys[-1], None)

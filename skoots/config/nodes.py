@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from skoots.config.arguments import argument_faults, argument_names, signature_of, without_empty
+from skoots.config.faults import Faults
 from skoots.config.schema import as_node
 from skoots.config.words import expected, shown
 from skoots.errors import Fault, PluginError, SkootsError
@@ -23,8 +24,8 @@ Find = Registry[Any] | Callable[[str], Any]
 class NodeInspector:
     """Collects faults; a method checks a value at a config path and returns it without empty arguments."""
 
-    def __init__(self) -> None:
-        self.faults: list[Fault] = []
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
 
     def fault(self, path: str, problem: str, remedy: str = "") -> None:
         self.faults.append(Fault(path, problem, remedy))
@@ -97,8 +98,10 @@ class NodeInspector:
             given, where = _renamed(given, names), _renamed(where, names)
             own = {name: value for name, value in given.items() if name not in (extra or {})}
             judged = {name: None if name in replaced else value for name, value in own.items()}
-            self.faults += argument_faults(
-                signature, judged, lambda name: where.get(name, f"{path}.{name}"), {*facts, *replaced}
+            self.faults.extend(
+                argument_faults(
+                    signature, judged, lambda name: where.get(name, f"{path}.{name}"), {*facts, *replaced}
+                )
             )
             given = without_empty(signature, given)
         return _rewritten({**node, "type": self.name_of(find, node["type"])}, {**given, **replaced})

@@ -14,10 +14,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field
 
-from skoots.config.load import drop_empty, fit
+from skoots.config.faults import Faults
+from skoots.config.fit import fit
+from skoots.config.load import drop_empty
+from skoots.config.plain import plain
 from skoots.config.schema import Config, Length, NotNegative, Positive, Section
 from skoots.config.words import shown
-from skoots.config.yaml12 import parse
+from skoots.config.yaml12 import BoundedLoader, parse
 from skoots.errors import ConfigError, Fault
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -176,18 +179,23 @@ class OriginalSettings(Section):
     EXPERIMENTAL: Experimental = Experimental()
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """YAML 1.1, in which the original read its files, with the two tags that Python's yaml adds to them."""
 
 
-def _tuple(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
+def _date(loader: BoundedLoader, node: yaml.ScalarNode) -> str:
+    return str(node.value)  # no setting is a date
+
+
+def _tuple(loader: BoundedLoader, node: yaml.SequenceNode) -> list[Any]:
     return loader.construct_sequence(node, deep=True)
 
 
-def _config_node(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Any:
+def _config_node(loader: BoundedLoader, node: yaml.MappingNode) -> Any:
     return loader.construct_mapping(node, deep=True).get("dictitems", {})
 
 
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _date)
 _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 _Loader.add_constructor("tag:yaml.org,2002:python/object/new:yacs.config.CfgNode", _config_node)
 
@@ -222,12 +230,12 @@ def read_settings(tree: Any, source: str = "", faults: list[Fault] | None = None
         raise ConfigError(
             f"The config {source} is one of this program already: skoots train takes it as it is."
         )
-    plain = _decoded(tree)
-    drop_empty(plain, OriginalSettings)
-    settings, unfit = fit(plain, OriginalSettings)
-    found = [*(faults or []), *unfit]
-    if found:
-        raise ConfigError(list(dict.fromkeys(found)), source)
+    found = Faults(source)
+    found.extend(faults or ())
+    decoded = plain(_decoded(plain(tree, "", found)), "", found)
+    drop_empty(decoded, OriginalSettings)
+    settings = fit(decoded, OriginalSettings, found)
+    found.end()
     return settings
 
 

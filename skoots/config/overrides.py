@@ -13,31 +13,35 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from skoots.config.faults import Faults
+from skoots.config.plain import plain
 from skoots.config.schema import Config
+from skoots.config.words import shown
 from skoots.config.yaml12 import scalar
 from skoots.errors import ConfigError, Fault
 
 
-def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
-    """Set every override in ``tree``, in their order; those that cannot be set come back as faults.
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], faults: Faults) -> None:
+    """Set every override in ``tree``, in their order.
 
     Args:
         tree: the config as plain values; changed.
         overrides: each ``key.path=value``; numbers are positions in a list, the value is YAML.
+        faults: those that cannot be set are added to them.
     """
-    faults = []
     for override in overrides:
         path, equals, text = override.partition("=")
         keys = path.strip().split(".")
         if not equals or not all(keys):
             remedy = "Write key.path=value, e.g. train_settings.epochs=5."
-            faults.append(Fault("", f"override {override!r} names no key and value", remedy))
+            faults.append(Fault("", f"override {shown(override)} names no key and value", remedy))
             continue
         try:
-            _set(tree, keys, scalar(text))
+            _set(tree, keys, plain(scalar(text), path, faults))
         except ConfigError as error:
-            faults += [Fault(path, f"override {override!r}: {f.problem}", f.remedy) for f in error.faults]
-    return faults
+            faults.extend(
+                Fault(path, f"override {shown(override)}: {f.problem}", f.remedy) for f in error.faults
+            )
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:

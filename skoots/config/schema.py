@@ -7,11 +7,11 @@ The names are those of DeepLabCut's ``pytorch_config.yaml``. A *node* names a pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, create_model
 from pydantic_core import PydanticCustomError
 
 from skoots.config.words import Noun
@@ -91,6 +91,17 @@ def _as_settings(value: Any) -> Any:
     return {} if value is True else None if value is False else value
 
 
+def _below(limit: int) -> Callable[[int], int]:
+    """Keeps what torch and NumPy can take, in a message of its own: the reference need not name it."""
+
+    def judged(value: int) -> int:
+        if value >= limit:
+            raise complaint(f"must be less than {limit}")
+        return value
+
+    return judged
+
+
 Node = Annotated[dict[str, Any], BeforeValidator(as_node), Noun("a part", "parts")]
 Source = Annotated[dict[str, Any], BeforeValidator(_as_source), Noun("a data set", "data sets")]
 Normalization = Annotated[
@@ -103,8 +114,9 @@ Device = Annotated[
     Field(pattern=r"^(auto|cpu|mps|xpu|cuda(:\d+)?)$"),
     Noun("auto, cpu, mps, cuda or, e.g., cuda:1", "devices"),
 ]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1), AfterValidator(_below(2**31))]
+NotNegative = Annotated[int, Field(ge=0), AfterValidator(_below(2**31))]
+Seed = Annotated[int, Field(ge=0), AfterValidator(_below(2**62))]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Shape = Annotated[list[Positive], Field(min_length=2, max_length=3)]
 Margin = Annotated[list[NotNegative], Field(min_length=2, max_length=3)]
@@ -394,7 +406,7 @@ class TrainSettings(Section):
         "beside it",
     )
     epochs: Positive = Field(default=100, description="the last epoch; resuming at 10 of 200 runs 190")
-    seed: NotNegative = Field(default=42, description="of every random draw")
+    seed: Seed = Field(default=42, description="of every random draw")
     deterministic: bool = Field(
         default=False, description="whether torch is held to algorithms that give the same bits every time"
     )

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from skoots.config.arguments import argument_faults, signature_of
+from skoots.config.faults import Faults
 from skoots.config.nodes import SHAPE_FACTS, Check, NodeInspector, arguments_of
 from skoots.config.schema import PARTS_OF_A_HEAD, Config, DataSection, ModelSection, RunnerSection
 from skoots.config.words import shown
-from skoots.errors import Fault
 from skoots.registry import did_you_mean
 
 LOGGER_FACTS = frozenset({"folder"})
@@ -21,13 +21,17 @@ OF_THE_DEVICE = {"capturable", "fused"}  # options of optimizers that only the d
 FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
 
 
-def check_parts(config: Config) -> tuple[Config, list[Fault]]:
+def check_parts(config: Config, faults: Faults) -> Config:
     """Every node against the constructor that it names, and what sections demand of each other.
 
+    Args:
+        config: all that the schema can judge is right.
+        faults: what is wrong is added to them.
+
     Returns:
-        the config with empty arguments dropped and ``key_metric_asc`` decided, and the faults.
+        the config with empty arguments dropped and ``key_metric_asc`` decided.
     """
-    inspector = _Inspector()
+    inspector = _Inspector(faults)
     detector = config.detector
     if detector is not None:
         detector = detector.model_copy(
@@ -51,7 +55,7 @@ def check_parts(config: Config) -> tuple[Config, list[Fault]]:
     )
     inspector.decoding(config.inference.decoding)
     inspector.together(config)
-    return checked, inspector.faults
+    return checked
 
 
 def larger_is_better(heads: Iterable[str]) -> dict[str, bool]:
@@ -202,7 +206,7 @@ class _Inspector(NodeInspector):
     def settings(self, kind: type, arguments: Mapping[str, Any], path: str) -> None:
         """Arguments of a class that has no variants."""
         faults = list(argument_faults(signature_of(kind), arguments, lambda name: f"{path}.{name}"))
-        self.faults += faults
+        self.faults.extend(faults)
         if not faults:
             self.build(path, lambda: kind(**arguments))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,8 @@ def find_labels(folder: Path | str) -> dict[str, Path]:
 
 
 def _existing(folder: Path | str) -> Path:
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
+    folder = Path(os.path.expanduser(folder))
+    if not os.path.isdir(folder):
         raise VolumeError(f"Folder {folder} does not exist.{_similar(folder)}")
     return folder
 
@@ -172,7 +173,7 @@ def volume_stem(path: Path) -> str | None:
 
 
 def _similar(folder: Path) -> str:
-    if not folder.parent.is_dir():
+    if not os.path.isdir(folder.parent):
         return ""
     names = [p.name for p in folder.parent.iterdir() if p.is_dir()]
     close = difflib.get_close_matches(folder.name, names, 1)

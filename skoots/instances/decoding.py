@@ -11,6 +11,8 @@ from skoots.instances.components import label_components
 from skoots.instances.follow import follow_vectors
 from skoots.instances.relabel import drop_small, renumber
 
+MOST = {"steps": 1000, "reach": 50}  # far beyond what helps; all places within reach are listed
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -36,9 +38,12 @@ class Decoding:
         for name in ("skeleton_threshold", "semantic_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1]")
-        for name in ("steps", "reach", "min_skeleton", "min_size"):
-            if getattr(self, name) < 0:
+        for name in ("min_skeleton", "min_size"):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative")
+        for name, most in MOST.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie in [0, {most}]")
 
 
 def decode(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +84,7 @@ def read_reference(
         SnapshotError: there is none, or it is damaged.
     """
     path = find_snapshot(reference)
-    if path.name == f"{PREFIX}-latest.pt" and not Path(reference).expanduser().is_file():
+    if path.name == f"{PREFIX}-latest.pt" and not Path(os.path.expanduser(reference)).is_file():
         return read_newest(path.parent, map_location)
     return read_snapshot(path, map_location), path
 
@@ -138,7 +139,7 @@ def read_newest(
 
 def _split(reference: Path | str) -> tuple[Path, Path | None, str | None]:
     """A reference as path, folder and tag; the folder is None if it is a file."""
-    path = Path(reference).expanduser()
+    path = Path(os.path.expanduser(reference))
     if path.is_file():
         return path, None, None
     if path.is_dir():

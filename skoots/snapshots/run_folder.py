@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,7 +29,7 @@ def new_run_folder(root: Path | str, experiment: str) -> Path:
         raise SkootsError(
             f"The experiment name {experiment!r} must be a plain folder name, without / \\ or a colon."
         )
-    parent = Path(root).expanduser() / experiment
+    parent = Path(os.path.expanduser(root)) / experiment
     try:
         parent.mkdir(parents=True, exist_ok=True)
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -32,6 +33,11 @@ def check_folder(path: Path) -> None:
         VolumeError: its folder (or the nearest that exists) is none, or cannot be written to.
     """
     folder = path.parent
+    try:
+        os.lstat(path.with_name(f".{path.name}.01234567.partial"))  # the name that it has until it is done
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP):
+            raise VolumeError(f"{path} cannot be written: {error.strerror}. Choose another path.") from error
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():

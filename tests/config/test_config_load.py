@@ -160,7 +160,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_config(tmp_path / "mi.yaml")
     with pytest.raises(ConfigError, match=r"does not exist. Check the path."):
         load_config(str(tmp_path / "no" / "folder.yaml"))
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match=r"is a folder\. Give a YAML file."):
         load_config(tmp_path)
     (tmp_path / "image.tif").write_bytes(b"II*\x00\xff\xfe\x80")
     with pytest.raises(ConfigError, match=r"image\.tif is not UTF-8 text"):

@@ -98,9 +98,9 @@ def test_the_caller_keeps_his_mapping() -> None:
             "train_settings.epochs.x=1",
             "train_settings.epochs is a single value and has no keys. Set it as a whole.",
         ),
-        ("epochs", "override 'epochs' names no key and value. Write key.path=value"),
-        ("a..b=1", "override 'a..b=1' names no key and value."),
-        ("device=[", "device: override 'device=[': line 1, column"),
+        ("epochs", 'override "epochs" names no key and value. Write key.path=value'),
+        ("a..b=1", 'override "a..b=1" names no key and value.'),
+        ("device=[", 'device: override "device=[": line 1, column'),
     ],
 )
 def test_faults(override: str, said: str) -> None:

@@ -83,7 +83,10 @@ def test_elisions_read_as_empty_but_not_inside_text() -> None:
         ("a: 1\n---\nb: 2", "line 2, column 1: but found another document. A config is one document"),
         ("a: &x\n  b: *x", "line 1, column 4: an alias stands inside what it repeats"),
         ("a: *y", "line 1, column 4: found undefined alias 'y'"),
-        ("a: !!python/object:os.system x", "line 1, column 4: could not determine a constructor"),
+        (
+            "a: !!python/object:os.system x",
+            "line 1, column 4: a config knows no tag !!python/object:os.system",
+        ),
         ("a: \x01", "is not allowed in YAML. Save the file as plain UTF-8 text."),
     ],
 )

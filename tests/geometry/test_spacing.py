@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from skoots.errors import VolumeError
 from skoots.geometry import relative_spacing, to_voxels
 
 
@@ -27,3 +28,14 @@ def test_a_list_is_voxels_already():
 def test_a_list_needs_a_number_an_axis():
     with pytest.raises(ValueError, match="2 numbers for 3 axes"):
         to_voxels([1, 2], (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "edges", [(0, 1), (-1, 1), (float("nan"), 1), (float("inf"), 1), (1e20, 8), (1e308, 1e-320)]
+)
+def test_no_voxel_is_so_long(edges: tuple[float, float]) -> None:
+    for turned in (edges, edges[::-1]):
+        with pytest.raises(VolumeError, match="at most 200 times each other"):
+            relative_spacing(turned)
+    assert relative_spacing((1e-320, 1e-320)) == (1, 1)
+    assert relative_spacing((200, 1)) == (200, 1)

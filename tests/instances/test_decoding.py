@@ -65,8 +65,13 @@ def test_nothing_decodes_to_nothing():
     [
         ({"skeleton_threshold": 1.5}, r"skeleton_threshold must lie in \[0, 1\]"),
         ({"semantic_threshold": -0.1}, r"semantic_threshold must lie in \[0, 1\]"),
-        ({"steps": -1}, "steps must not be negative"),
-        ({"reach": -1.0}, "reach must not be negative"),
+        ({"steps": -1}, r"steps must lie in \[0, 1000\]"),
+        ({"reach": -1.0}, r"reach must lie in \[0, 50\]"),
+        ({"reach": float("nan")}, r"reach must lie in \[0, 50\]"),
+        ({"reach": float("inf")}, r"reach must lie in \[0, 50\]"),
+        ({"steps": 10**20}, r"steps must lie in \[0, 1000\]"),
+        ({"semantic_threshold": float("nan")}, r"semantic_threshold must lie in \[0, 1\]"),
+        ({"min_size": float("nan")}, "min_size must not be negative"),
     ],
 )
 def test_settings_without_sense_are_refused(setting, sentence):

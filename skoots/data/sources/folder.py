@@ -17,7 +17,7 @@ from skoots.data.skeleton_cache import load_or_trace
 from skoots.data.sources.base import DATASETS, Header, Reading, Source
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.ranges import Count
+from skoots.ranges import Count, Samples
 from skoots.skeletons import Skeletons
 from skoots.volumes import Volume, open_volume
 from skoots.volumes.array import ArrayVolume
@@ -44,7 +44,7 @@ class Folder(Source):
     def __init__(
         self,
         path: str,
-        samples_per_volume: Count = 32,
+        samples_per_volume: Samples = 32,
         names: list[str] | None = None,
         box: list[list[int]] | None = None,
         store: Literal["memory", "disk", "gpu"] = "memory",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -9,10 +10,12 @@ import numpy as np
 from skoots.data.background import background_volume
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.sources.base import DATASETS, Header, Reading, Source
-from skoots.ranges import Count, Length, NotNegative
+from skoots.ranges import Count, Length, NotNegative, Samples, Seed
 from skoots.skeletons import skeletonize
 from skoots.synthetic import make_volume
 from skoots.volumes.array import ArrayVolume
+
+MOST_VOXELS = 2**30
 
 
 @DATASETS.register
@@ -33,12 +36,18 @@ class Synthetic(Source):
         self,
         shape: list[Count],
         volumes: Count = 1,
-        samples_per_volume: Count = 32,
-        seed: int = 0,
+        samples_per_volume: Samples = 32,
+        seed: Seed = 0,
         objects: Literal["tubes", "blobs"] = "tubes",
         radius: tuple[Length, Length] = (3.0, 5.0),
         noise: NotNegative = 0.12,
     ) -> None:
+        if math.prod(shape) * volumes > MOST_VOXELS:
+            raise ValueError(f"shape {shape} times {volumes} volumes are more than {MOST_VOXELS:,} voxels")
+        if not 0.5 <= radius[0] <= radius[1] <= max(shape):
+            raise ValueError(
+                f"radius {list(radius)} must rise from 0.5 or more to the edge of the volume at most"
+            )
         self.shape, self.count, self.samples_per_volume, self.seed = shape, volumes, samples_per_volume, seed
         self.objects, self.radius, self.noise = objects, radius, noise
 

@@ -14,6 +14,8 @@ from skoots.models.backbones.base import BACKBONES, Backbone
 from skoots.models.layers import Norm, make_conv, make_norm
 from skoots.ranges import Count, Share
 
+MOST_CHANNELS = 4096
+
 
 @BACKBONES.register
 class UNet(Backbone):
@@ -48,6 +50,8 @@ class UNet(Backbone):
         planned_strides, planned_kernels = plan_levels(len(channels), voxel_size or (1.0,) * spatial_dims)
         steps = [tuple(s) for s in strides] if strides is not None else planned_strides
         windows = [tuple(k) for k in kernels] if kernels is not None else planned_kernels
+        if max(channels) > MOST_CHANNELS:
+            raise ValueError(f"channels {list(channels)} are more than {MOST_CHANNELS:,} at a level")
         if len(steps) != len(channels) - 1 or len(windows) != len(channels):
             raise ValueError(
                 f"{len(channels)} levels need {len(channels) - 1} strides and {len(channels)} kernels"
