@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
@@ -47,6 +48,10 @@ class Volume(ABC):
         self.path = path
         self.layout = layout
         self.dtype = _number_type(path, dtype)
+        if math.prod(layout.stored_shape) * self.dtype.itemsize > sys.maxsize:
+            raise VolumeError(
+                f"{path} is damaged: no file holds the voxels of its shape {layout.stored_shape}. Write it again."
+            )
         if given_voxel_size is not None:
             voxel_size, unit = _stated_voxel_size(path, given_voxel_size, len(layout.shape)), None
         self.voxel_size = plausible_voxel_size(voxel_size, len(layout.shape))
@@ -87,8 +92,15 @@ class Volume(ABC):
         self._check_box(box)
         if box.is_empty:
             return np.zeros(self._array_shape(box), self.dtype)
-        array = self.layout.channels_first(self._read(self.layout.index(box)))
-        return np.ascontiguousarray(array, dtype=self.dtype)
+        try:
+            array = self.layout.channels_first(self._read(self.layout.index(box)))
+            return np.ascontiguousarray(array, dtype=self.dtype)
+        except MemoryError as error:
+            size = math.prod(self._array_shape(box)) * self.dtype.itemsize / 2**30
+            raise VolumeError(
+                f"{self.path}: the {size:.3g} GiB of the box from {box.start} to {box.stop} do not fit into memory. "
+                "Read smaller boxes; if the volume should not be so large, write it again."
+            ) from error
 
     def read_all(self) -> np.ndarray:
         """The whole volume in memory: (*S) or (C, *S)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from skoots.errors import VolumeError
 from skoots.registry import near_misses
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.cache import ChunkCache
+from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, layout_of, named_axes
 from skoots.volumes.output import Unfinished
 from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert, plain_unit
 
 _NAME = re.compile(r"^(?P<file>.*\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?$", re.IGNORECASE | re.DOTALL)
+_DAMAGED = "is truncated, damaged or no HDF5 file"
 # attributes that hold edge lengths in z y x: ours, ilastik's and PlantSeg's, CREMI's
 _SIZE_ATTRIBUTES = ("voxel_size", "element_size_um", "resolution", "spacing")
 
@@ -61,33 +64,36 @@ class HDF5Volume(Volume):
         self._file = file
         with self._opened() as root:
             self._dataset = _find_dataset(self._h5py, file, root, dataset)
-            array = root[self._dataset]
-            names = [dimension.label for dimension in array.dims]
-            layout = layout_of(path, array.shape, named_axes(names, array.shape), axes)
-            lengths, unit = _voxel_size(dict(array.attrs), layout)
-            dtype = array.dtype
-            self._chunks = None if array.chunks is None else tuple(array.chunks[a] for a in layout.spatial)
+            with damage_names(path, _DAMAGED):
+                array = root[self._dataset]
+                shape, dtype, stored = array.shape, array.dtype, array.chunks
+                names = [dimension.label for dimension in array.dims]
+                attributes = dict(array.attrs)
+        layout = layout_of(path, shape, named_axes(names, shape), axes)
+        lengths, unit = _voxel_size(attributes, layout)
+        self._chunks = None if stored is None else tuple(stored[a] for a in layout.spatial)
         super().__init__(path, layout, dtype, lengths, unit, axes, voxel_size)
 
     def cached_in(self, cache: SegmentCache) -> Volume:
         return ChunkCache(self, cache, self._chunks)
 
     def _opened(self) -> Any:
-        try:
-            return self._h5py.File(self._file, "r")
-        except OSError as error:
-            raise VolumeError(
-                f"{self._file} is truncated or no HDF5 file ({error}); write or copy it again."
-            ) from error
+        return _opened(self._h5py, self._file)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
-        with self._opened() as root:
-            try:
-                return np.asarray(root[self._dataset][index])
-            except OSError as error:
-                raise VolumeError(
-                    f"{self.path} cannot be read ({error}); the file is damaged. Write it again."
-                ) from error
+        with self._opened() as root, damage_names(self.path, _DAMAGED):
+            return np.asarray(root[self._dataset][index])
+
+
+@contextmanager
+def _opened(h5py: Any, file: str) -> Iterator[Any]:
+    with damage_names(file, _DAMAGED):
+        root = h5py.File(file, "r")
+    try:
+        yield root
+    finally:
+        with damage_names(file, _DAMAGED):
+            root.close()
 
 
 def dataset_names(file: str) -> list[str]:
@@ -97,28 +103,24 @@ def dataset_names(file: str) -> list[str]:
         VolumeError: h5py is missing, or the file is damaged.
     """
     h5py = _h5py(file)
-    try:
-        with h5py.File(file, "r") as root:
-            return _images(h5py, root)
-    except OSError as error:
-        raise VolumeError(
-            f"{file} is truncated or no HDF5 file ({error}); write or copy it again."
-        ) from error
+    with _opened(h5py, file) as root:
+        return _images(h5py, file, root)
 
 
-def _images(h5py: Any, root: Any) -> list[str]:
+def _images(h5py: Any, file: str, root: Any) -> list[str]:
     found: list[str] = []
 
     def collect(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "biuf":
             found.append(name)
 
-    root.visititems(collect)
+    with damage_names(file, _DAMAGED):
+        root.visititems(collect)
     return found
 
 
 def _find_dataset(h5py: Any, file: str, root: Any, dataset: str | None) -> str:
-    found = _images(h5py, root)
+    found = _images(h5py, file, root)
     listing = ", ".join(f"/{name}" for name in found) or "none that is an image"
     if dataset is None:
         if len(found) == 1:
@@ -126,8 +128,9 @@ def _find_dataset(h5py: Any, file: str, root: Any, dataset: str | None) -> str:
         raise VolumeError(
             f"{file} has {len(found)} data sets ({listing}); name one, as in {file}:/{(found or ['raw'])[0]}."
         )
-    if isinstance(root.get(dataset), h5py.Dataset):
-        return dataset
+    with damage_names(file, _DAMAGED):
+        if isinstance(root.get(dataset), h5py.Dataset):
+            return dataset
     close = near_misses(dataset, found)
     hint = f"Did you mean /{close[0]}?" if close else f"It has: {listing}."
     raise VolumeError(f"{file} has no data set /{dataset}. {hint}")
@@ -228,8 +231,5 @@ def dataset_exists(name: str) -> bool:
         return False
     if dataset is None:
         return True
-    try:
-        with h5py.File(file, "r") as root:
-            return dataset in root
-    except OSError as error:
-        raise VolumeError(f"{file} is there and is no HDF5 file ({error}); choose another path.") from error
+    with _opened(h5py, file) as root, damage_names(file, _DAMAGED):
+        return dataset in root
