@@ -9,8 +9,10 @@ from pathlib import Path
 from skoots.api.evaluate import Evaluation, evaluate
 from skoots.api.segment import Segmentation, segment
 from skoots.api.train import TrainingOutcome, train
+from skoots.config.load import write_text
 from skoots.config.yaml12 import dump
 from skoots.errors import SkootsError, Terminated
+from skoots.refusals import writing
 from skoots.synthetic import make_volume
 from skoots.volumes import write_volume
 
@@ -69,10 +71,8 @@ def demo(folder: Path | str = "skoots-demo", *, overwrite: bool = False, progres
 def _write_example(root: Path, overwrite: bool) -> Path:
     """Three folders of volumes and a config beside them; returns the config."""
     for part, volumes in VOLUMES.items():
-        try:
+        with writing(root / part):
             (root / part).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SkootsError(f"{root / part} cannot be made: {error.strerror}.") from error
         for name, seed in volumes:
             image, labels = make_volume(SHAPE, seed)
             grey = (image * 255).round().astype("uint8")
@@ -104,7 +104,5 @@ def _write_example(root: Path, overwrite: bool) -> Path:
         "train_settings": {"batch_size": 2, "epochs": 20, "display_iters": 1},
     }
     path = root / "demo.yaml"
-    path.write_text(
-        f"# The example of `skoots demo`. Again: skoots train {path}\n{dump(config)}", encoding="utf-8"
-    )
+    write_text(f"# The example of `skoots demo`. Again: skoots train {path}\n{dump(config)}", path)
     return path

@@ -10,7 +10,6 @@ import os
 import pickle
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -27,7 +26,9 @@ from skoots.api.prepare import device_of
 from skoots.api.start import Origin
 from skoots.config import Config, load_config
 from skoots.errors import SkootsError, Terminated
+from skoots.refusals import explained
 from skoots.runtime import choose_device, cpu_count
+from skoots.terminal import guard, log_to_terminal
 from skoots.training.distributed import (
     is_one_of_several,
     joined,
@@ -271,7 +272,8 @@ def _telling_failures(scratch: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        sentence = str(error) if isinstance(error, SkootsError) else None
+        told = explained(error)
+        sentence = None if told is None else str(told)
         about = {
             "rank": rank,
             "restart": int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
@@ -287,19 +289,14 @@ def _telling_failures(scratch: Path) -> Iterator[None]:
 
 @contextmanager
 def _terminal(level: int | None) -> Iterator[None]:
-    """Log to the terminal as the starting process does, above bars; the first process alone."""
+    """Log to the terminal as the starting process does; the first process alone."""
+    guard()
     if level is None or int(os.environ["RANK"]):
         log.addHandler(logging.NullHandler())
         log.propagate = False
         yield
         return
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(level)
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    with logging_redirect_tqdm([log]):
+    with log_to_terminal(level):
         yield
 
 

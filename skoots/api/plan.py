@@ -36,6 +36,7 @@ from skoots.api.planning.targets import decide_targets
 from skoots.api.planning.words import about, shape_of, warn
 from skoots.config import load_config
 from skoots.config.commented import dump_commented
+from skoots.config.load import write_text
 from skoots.data.dataset import CropDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import train_loader
@@ -109,10 +110,7 @@ class Plan:
         """
         path = Path(path)
         refuse_to_overwrite(path, overwrite)
-        try:
-            path.write_text(self.text(path), encoding="utf-8")
-        except OSError as error:
-            raise SkootsError(f"{path} cannot be written: {error.strerror}.") from error
+        write_text(self.text(path), path)
 
 
 def refuse_to_overwrite(path: Path, overwrite: bool) -> None:

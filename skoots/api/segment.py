@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model, map_channels
 from skoots.api.intensity import intensity_for
@@ -21,6 +20,7 @@ from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import relative_spacing
 from skoots.inference.segment_volume import DECODED, Plan, predict_tiles, quietly, segment_volume
 from skoots.inference.tile_size import affordable_voxels
+from skoots.terminal import progress_bar
 from skoots.volumes import Volume, WritableVolume, check_output, create_volume, open_volume
 from skoots.volumes.hdf5 import split_name
 
@@ -160,7 +160,7 @@ def make_plan(
 
 def bar(steps: Iterable[Any], what: str) -> Iterable[Any]:
     """A progress bar over a loop."""
-    return tqdm(steps, desc=what, unit="tile", dynamic_ncols=True)
+    return progress_bar(steps, desc=what, unit="tile")
 
 
 def default_output(volume: Path) -> Path:

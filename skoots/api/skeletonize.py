@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from skoots.data.pairs import find_pairs
 from skoots.data.sources import Reading, open_pair, reading_threads, volume_skeletons
 from skoots.instances import renumber
 from skoots.skeletons import nearest_offsets, touching_skeletons
 from skoots.skeletons.skeletonize import Algorithm
+from skoots.terminal import progress_bar
 from skoots.volumes import read_labels
 
 
@@ -69,17 +69,17 @@ def skeletonize(
         progress: show a progress bar.
 
     Raises:
-        VolumeError: the folder holds no pairs, or a file cannot be read.
+        VolumeError: the folder holds no pairs, a file cannot be read, or skeletons cannot be written.
     """
     reading = Reading(
         voxel_size, ignore_label=ignore_label, algorithm=algorithm, threads=threads or reading_threads()
     )
     done = []
-    for pair in tqdm(find_pairs(folder), desc="skeletonize", unit="volume", disable=not progress):
+    for pair in progress_bar(find_pairs(folder), desc="skeletonize", unit="volume", disable=not progress):
         began = time.monotonic()
         image, labels = open_pair(pair, voxel_size)
         size = image.voxel_size or labels.voxel_size or (1.0,) * image.spatial_dims
-        skeletons, traced = volume_skeletons(pair, labels, size, reading, overwrite=overwrite)
+        skeletons, traced = volume_skeletons(pair, labels, size, reading, overwrite=overwrite, must_keep=True)
         ids = read_labels(labels, ignore_label=ignore_label)
         ids = np.where(ids == ignore_label, 0, ids) if ignore_label is not None else ids
         offset = nearest_offsets(ids, skeletons, size)

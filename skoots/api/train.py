@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from skoots.api.start import Origin, Start, beginning, in_its_run, removed_if_it
 from skoots.config import Config, load_config, write_config
 from skoots.config.yaml12 import dump
 from skoots.errors import ConfigError, SkootsError, signal_of
+from skoots.refusals import writing
 from skoots.reports.figures import training_curves
 from skoots.runtime import choose_device
 from skoots.snapshots import find_run, link, read_newest, snapshot_name
@@ -160,7 +161,8 @@ def train_here(
     """
     with beginning(settings, origin, processes) as start:
         if begun is not None and processes.is_first:
-            begun.write_text(str(start.folder.resolve()), encoding="utf-8")
+            with writing(begun):
+                begun.write_text(str(start.folder.resolve()), encoding="utf-8")
         return _train(settings, start, device, progress, processes, stop)
 
 
@@ -206,8 +208,10 @@ def _train(
 ) -> TrainingOutcome:
     began = time.monotonic()
     folder, processes = start.folder, processes or Processes()
-    with log_to(folder / "train.log") if processes.is_first else nullcontext():
+    with ExitStack() as stack:
         with nullcontext() if start.in_place or not processes.is_first else removed_if_it_fails(folder):
+            if processes.is_first:
+                stack.enter_context(log_to(folder / "train.log"))
             # Loggers first: a fault in their arguments needs no data to be found.
             loggers = build_loggers(settings, folder) if processes.is_first else []
             with processes.first_before_others():
@@ -259,10 +263,8 @@ class _RunLog(logging.FileHandler):
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Also write what is logged into a file."""
-    try:
-        handler = _RunLog(path, encoding="utf-8")
-    except OSError as error:
-        raise SkootsError(f"{path} cannot be written: {error.strerror}. Train in another folder.") from error
+    with writing(path):
+        handler = _RunLog(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skoots.api.train import TrainingOutcome, train
-from skoots.errors import ConfigError, SkootsError
+from skoots.errors import ConfigError
+from skoots.refusals import explained
 
 log = logging.getLogger("skoots")
 
@@ -75,6 +76,7 @@ def _attempt(
     try:
         outcome = train(config, overrides, plugins=plugins, runs=runs, device=device, progress=progress)
     except Exception as error:  # a plugin's, or torch's about this network: the others may do well
-        log.error("%s: %s", config, error, exc_info=not isinstance(error, SkootsError))
-        return Attempt(config, error=error)
+        told = explained(error)
+        log.error("%s: %s", config, told or error, exc_info=told is None)
+        return Attempt(config, error=told or error)
     return Attempt(config, outcome)

@@ -8,6 +8,7 @@ import typer
 
 from skoots.cli import console, options
 from skoots.cli.train import plugin_words
+from skoots.terminal import print_result
 
 EXAMPLES = (
     "skoots check mito.yaml",
@@ -35,7 +36,7 @@ def check(
     if print_config:
         from skoots.config.yaml12 import dump
 
-        typer.echo(dump(report.config.resolved()), nl=False)
+        print_result(dump(report.config.resolved()), end="")
         return
     again = console.next_command("train", config, *overrides or (), *plugin_words(plugin or ()))
-    typer.echo("\n".join([*report.lines, "", f"No fault found. {again}"]))
+    print_result("\n".join([*report.lines, "", f"No fault found. {again}"]))

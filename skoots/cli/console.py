@@ -1,14 +1,10 @@
-"""What the commands write: the log on stderr, results on stdout."""
+"""Tables and phrases of what the commands write."""
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SCORES = {  # name in the results -> heading
@@ -19,58 +15,6 @@ SCORES = {  # name in the results -> heading
     "VOI_merge": "VOI merge",
     "ARAND": "ARAND",
 }
-
-
-# The log ----------------------------------------------------------------------------------------------------
-
-
-class StderrHandler(logging.Handler):
-    """Writes to what stderr is at the moment, above progress bars instead of through them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        message = super().format(record)
-        return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stderr)
-
-
-def speaks() -> bool:
-    """Whether this process is the one that talks to the user: the first one of several."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def log_to_stderr() -> Iterator[None]:
-    """Show what the package logs for as long as a command runs."""
-    logger, handler = logging.getLogger("skoots"), StderrHandler()
-    level = logger.level
-    if not speaks():
-        handler.setLevel(logging.CRITICAL)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-def show_warnings_only() -> None:
-    """Hide the rest from stderr; a log file of the run still receives it."""
-    for handler in logging.getLogger("skoots").handlers:
-        if isinstance(handler, StderrHandler):
-            handler.setLevel(logging.WARNING)
-
-
-def wants_bars(quiet: bool) -> bool:
-    """Whether to draw progress bars: a bar in a file or a pipe is a flood of half lines."""
-    return not quiet and speaks() and sys.stderr.isatty()
-
-
-# Tables and phrases -----------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[Sequence[str]], align: str = "<>") -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skoots.cli import console, options
+from skoots.terminal import print_summary, wants_bars
 
 if TYPE_CHECKING:
     from skoots.api import Demo
@@ -28,8 +29,8 @@ def demo(
     """
     from skoots import api
 
-    result = api.demo(folder, overwrite=overwrite, progress=console.wants_bars(quiet))
-    typer.echo(summary(result))
+    result = api.demo(folder, overwrite=overwrite, progress=wants_bars(quiet))
+    print_summary(summary(result))
 
 
 def summary(result: Demo) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from skoots.cli import console, options
 from skoots.errors import SkootsError
+from skoots.terminal import print_result
 
 if TYPE_CHECKING:
     from skoots.api import Evaluation, SnapshotEvaluation
@@ -100,14 +101,14 @@ def evaluate(
         found = api.evaluate_snapshot(
             snapshot, config=config, data=data, weights=weights, device=device, plugins=plugin or ()
         )
-        typer.echo(json.dumps(_finite(vars(found)), default=str) if as_json else snapshot_report(found))
+        print_result(json.dumps(_finite(vars(found)), default=str) if as_json else snapshot_report(found))
         return
     if labels is None or prediction is None:
         raise SkootsError("Give LABELS and PREDICTION, or a model: --snapshot runs/mito.")
     if any(value for value in (config, data, device, plugin)) or weights != "auto":
         raise SkootsError("--config, --data, --weights, --device and --plugin belong to --snapshot.")
     evaluation = api.evaluate(labels, prediction, min_size=min_size, ignore_label=ignore_label)
-    typer.echo(as_json_object(evaluation) if as_json else report(evaluation))
+    print_result(as_json_object(evaluation) if as_json else report(evaluation))
 
 
 def snapshot_report(found: SnapshotEvaluation) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from skoots.cli import console, options
+from skoots.terminal import print_message, print_summary
 
 EXAMPLES = (
     "skoots import-config old.yaml",
@@ -38,6 +39,6 @@ def import_config(
 
     made = api.import_config(old, output, overwrite=overwrite)
     for heading, notes in made.notes:
-        typer.echo("\n".join([heading, *(f"  {note}" for note in notes), ""]), err=True)
-    typer.echo(console.places({"Config": made.output}))
-    typer.echo(f"\n{console.next_command('check', made.output)}")
+        print_message("\n".join([heading, *(f"  {note}" for note in notes), ""]))
+    again = console.next_command("check", made.output)
+    print_summary("\n\n".join([console.places({"Config": made.output}), again]))

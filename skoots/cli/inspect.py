@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skoots.cli import console, options
+from skoots.terminal import print_result
 
 if TYPE_CHECKING:
     from skoots.api import SnapshotReport
@@ -41,15 +42,15 @@ def inspect(
 
     if against is not None:
         lines = api.compare(snapshot, against)
-        typer.echo(json.dumps(lines) if as_json else "\n".join(lines) if lines else "No difference.")
+        print_result(json.dumps(lines) if as_json else "\n".join(lines) if lines else "No difference.")
         return
     report = api.inspect(snapshot)
     if config:
         from skoots.config.yaml12 import dump
 
-        typer.echo(json.dumps(report.config) + "\n" if as_json else dump(report.config), nl=False)
+        print_result(json.dumps(report.config) + "\n" if as_json else dump(report.config), end="")
         return
-    typer.echo(json.dumps(vars(report), default=str) if as_json else described(report))
+    print_result(json.dumps(vars(report), default=str) if as_json else described(report))
 
 
 def described(report: SnapshotReport) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from skoots.cli import console, options
 from skoots.errors import SkootsError
+from skoots.terminal import print_result
 
 if TYPE_CHECKING:
     from skoots.registry import Registry
@@ -39,7 +40,7 @@ def list_parts(
     for reference in plugin or ():
         load_plugin(reference)
     registries = api.registries()
-    typer.echo(overview(registries) if kind is None else details(find_kind(kind, registries)))
+    print_result(overview(registries) if kind is None else details(find_kind(kind, registries)))
 
 
 def find_kind(kind: str, registries: Mapping[str, Registry[Any]]) -> Registry[Any]:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -31,28 +30,55 @@ from skoots.cli import (
 )
 from skoots.cli import import_config as import_old_config
 from skoots.cli import list as list_parts
-from skoots.cli.console import log_to_stderr
 from skoots.cli.options import DEBUG, Debug
 from skoots.errors import SkootsError, Terminated, signal_of
+from skoots.refusals import MEMORY, explained
+from skoots.terminal import (
+    NobodyReads,
+    check_result,
+    guarded,
+    log_to_terminal,
+    print_message,
+    print_result,
+    print_trace,
+)
 
 MENDABLE = 2  # exit status of a failure that the user can mend; the same as that of a mistyped option
 STOPPED = 128  # and the number of the signal: 130 for Ctrl-C, 143 for SIGTERM, as shells report them
+NOBODY_READS = STOPPED + 13  # as of any program whose output is cut off by `| head`, from SIGPIPE
+LESS_MEMORY = {
+    "train": "Take a smaller data.crop_size or train_settings.batch_size, or fewer "
+    "train_settings.dataloader_workers.",
+    "segment": "Take smaller tiles (--tile), or a smaller volume.",
+    "evaluate": "Close other programs, or score fewer or smaller volumes.",
+    "skeletonize": "Take fewer --threads.",
+    "plan": "Close other programs, or plan on fewer or smaller volumes.",
+    "view": "Close other programs, or look at a smaller volume.",
+}
+LESS_MEMORY |= dict.fromkeys(("resume", "check", "preview"), LESS_MEMORY["train"])
 
 
 class Verbs(typer.core.TyperGroup):
     """Runs a verb; a failure that the user can mend becomes one sentence, a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        with log_to_stderr():
+        with log_to_terminal():
             try:
                 with signals_like_ctrl_c():
                     return super().invoke(ctx)
-            except SkootsError as error:
-                raise _end(ctx, str(error), MENDABLE) from error
             except KeyboardInterrupt as error:
                 number = signal_of(error)
                 by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
                 raise _end(ctx, f"stopped by {by}.", STOPPED + number) from error
+            except (typer.Exit, typer.Abort):
+                raise
+            except NobodyReads as enough:
+                raise typer.Exit(NOBODY_READS) from enough
+            except Exception as error:
+                told = explained(error, LESS_MEMORY.get(ctx.invoked_subcommand, MEMORY))
+                if told is None:
+                    raise
+                raise _end(ctx, str(told), MENDABLE) from error
 
 
 @contextmanager
@@ -90,9 +116,9 @@ def signals_like_ctrl_c() -> Iterator[None]:
 
 def _end(context: Any, sentence: str, status: int) -> typer.Exit:
     if context.meta.get(DEBUG):
-        traceback.print_exc()
+        print_trace()
     else:
-        typer.echo(f"skoots: {sentence}", err=True)
+        print_message(f"skoots: {sentence}")
     return typer.Exit(status)
 
 
@@ -110,7 +136,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from skoots._version import __version__
 
-        typer.echo(f"skoots {__version__}")
+        print_result(f"skoots {__version__}")
         raise typer.Exit
 
 
@@ -154,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 done, 2 a failure that the user can mend, 3 trained but a snapshot could not be
-        written, 130 stopped by Ctrl-C, 143 by SIGTERM.
+        written, 130 stopped by Ctrl-C, 143 by SIGTERM, 141 nobody reads what is printed.
     """
     status = _status(arguments)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torch is imported only then, for it takes a second
@@ -166,8 +192,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(arguments: Sequence[str] | None) -> int:
-    try:
-        app(args=None if arguments is None else list(arguments), prog_name="skoots")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+    status = 0
+    with guarded():
+        try:
+            try:
+                app(args=None if arguments is None else list(arguments), prog_name="skoots")
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            check_result()  # a help text may be one, too
+        except NobodyReads:
+            return status or NOBODY_READS
+        except SkootsError as error:
+            if status == 0:
+                print_message(f"skoots: {error}")
+            return status or MENDABLE
+    return status

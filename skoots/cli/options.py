@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from skoots.cli.console import show_warnings_only
 from skoots.errors import SkootsError
+from skoots.terminal import show_warnings_only
 
 DEBUG = "skoots.debug"  # key under which a command line remembers that tracebacks are wanted
 T = TypeVar("T", int, float)

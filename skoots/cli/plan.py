@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skoots.cli import console, options
+from skoots.terminal import print_summary
 
 if TYPE_CHECKING:
     from skoots.api import Plan
@@ -74,7 +75,7 @@ def plan(
         device=device,
     )
     result.write(output, overwrite)
-    typer.echo(summary(result, output, quiet))
+    print_summary(summary(result, output, quiet))
 
 
 def summary(result: Plan, output: Path, quiet: bool = False) -> str:

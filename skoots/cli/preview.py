@@ -10,6 +10,7 @@ import typer
 
 from skoots.cli import console, options
 from skoots.cli.train import plugin_words
+from skoots.terminal import print_summary
 
 EXAMPLES = (
     "skoots preview mito.yaml",
@@ -62,4 +63,4 @@ def preview(
     )
     shown = f"{console.count(len(result.origins), 'sample')}: {', '.join(result.columns)}."
     again = console.next_command("train", config, *settings, *plugin_words(plugin or ()))
-    typer.echo("\n\n".join([shown, console.places({"Picture": result.picture}), again]))
+    print_summary("\n\n".join([shown, console.places({"Picture": result.picture}), again]))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from skoots.cli import console, options
+from skoots.terminal import print_summary
 
 EXAMPLES = ("skoots publish runs/mito -o mito.pt", "skoots publish runs/mito:average -o mito.pt --overwrite")
 
@@ -32,5 +33,5 @@ def publish(
 
     made = api.publish(snapshot, output, weights=weights, overwrite=overwrite)
     lying = {"File": f"{made.output}, {made.size / 2**20:.1f} MiB", "Of": made.source, "SHA-256": made.sha256}
-    typer.echo(console.table([[name, str(value)] for name, value in lying.items()], "<<"))
-    typer.echo(f"\n{console.next_command('segment', 'VOLUME', '--snapshot', made.output)}")
+    written = console.table([[name, str(value)] for name, value in lying.items()], "<<")
+    print_summary(f"{written}\n\n{console.next_command('segment', 'VOLUME', '--snapshot', made.output)}")

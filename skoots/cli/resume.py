@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from skoots.cli import console, options
+from skoots.cli import options
 from skoots.cli.train import finish
+from skoots.terminal import wants_bars
 
 EXAMPLES = (
     "skoots resume runs/mito",
@@ -42,6 +43,6 @@ def resume(
         overrides or (),
         plugins=plugin or (),
         device=device,
-        progress=console.wants_bars(quiet),
+        progress=wants_bars(quiet),
     )
     finish(outcome, plugin or (), device)

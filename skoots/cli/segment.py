@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from skoots.cli import console, options
+from skoots.terminal import print_summary, wants_bars
 
 if TYPE_CHECKING:
     from skoots.api import Segmentation
@@ -80,9 +81,9 @@ def segment(
         normalize_by=normalize_by,
         weights=weights,
         plugins=plugin or (),
-        progress=console.wants_bars(quiet),
+        progress=wants_bars(quiet),
     )
-    typer.echo(summary(result))
+    print_summary(summary(result))
 
 
 def summary(result: Segmentation) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skoots.cli import console, options
+from skoots.terminal import print_summary, wants_bars
 
 if TYPE_CHECKING:
     from skoots.api import SkeletonReport
@@ -60,9 +61,9 @@ def skeletonize(
         algorithm="kimimaro" if algorithm is Algorithm.kimimaro else "thinning",
         overwrite=overwrite,
         threads=threads,
-        progress=console.wants_bars(quiet),
+        progress=wants_bars(quiet),
     )
-    typer.echo(summary(result))
+    print_summary(summary(result))
 
 
 def summary(result: SkeletonReport) -> str:

@@ -13,6 +13,7 @@ import typer.core
 
 from skoots.cli import console, options
 from skoots.errors import SkootsError
+from skoots.terminal import print_message, print_summary, speaks, wants_bars
 
 if TYPE_CHECKING:
     from skoots.api import Attempt, TrainingOutcome
@@ -80,7 +81,7 @@ def train(
         "plugins": plugin or (),
         "runs": runs,
         "device": device,
-        "progress": console.wants_bars(quiet),
+        "progress": wants_bars(quiet),
     }
     if not config.is_dir():
         finish(api.train(config, overrides or (), resume=resume, **how), plugin or (), device)
@@ -93,18 +94,18 @@ def train(
 def finish(outcome: TrainingOutcome, plugins: Sequence[str], device: str | None) -> None:
     """Say how a training ended; the exit status says it too: that of the signal, or 3 if a snapshot is
     missing."""
-    if not console.speaks():
+    if not speaks():
         raise typer.Exit(0 if outcome.stopped_by is None else 128 + outcome.stopped_by)
     if outcome.stopped_by is not None:
         words = ["--device", device] if device else []
         again = console.command("resume", outcome.run_folder, *plugin_words(plugins), *words)
-        typer.echo(f"skoots: {stopped(outcome, again)}", err=True)
+        print_message(f"skoots: {stopped(outcome, again)}")
         raise typer.Exit(128 + outcome.stopped_by)
-    typer.echo(summary(outcome, plugins))
+    print_summary(summary(outcome, plugins))
     if outcome.failed_saves:
         saves = console.count(outcome.failed_saves, "snapshot")
         log = outcome.run_folder / "train.log"
-        typer.echo(f"skoots: {saves} could not be written; {log} says why.", err=True)
+        print_message(f"skoots: {saves} could not be written; {log} says why.")
         raise typer.Exit(UNSAVED)
 
 
@@ -133,7 +134,7 @@ def finish_all(attempts: Sequence[Attempt]) -> None:
             status = status or 128 + outcome.stopped_by
         elif outcome.failed_saves:
             status = status or UNSAVED
-    typer.echo(console.table(rows, "<>>><"))
+    print_summary(console.table(rows, "<>>><"))
     if status:
         raise typer.Exit(status)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -19,7 +17,9 @@ from skoots.config.validate import check_parts
 from skoots.config.words import expected, shown
 from skoots.config.yaml12 import dump, parse
 from skoots.errors import ConfigError, Fault, PluginError
+from skoots.refusals import writing
 from skoots.registry import did_you_mean, load_installed_plugins, load_plugin, near_misses
+from skoots.unfinished import Unfinished
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -78,14 +78,8 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+    with writing(path, ConfigError), Unfinished(path) as file:
+        file.temporary.write_text(text, encoding="utf-8")
 
 
 def read_text(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,11 @@ import torch
 from skoots.data.label_index import LabelIndex, labels_at
 from skoots.data.trace import radii_about, trace_volume
 from skoots.errors import VolumeError
+from skoots.refusals import writing
 from skoots.runtime import user_cache
 from skoots.skeletons import Skeletons
 from skoots.skeletons.skeletonize import Algorithm
+from skoots.unfinished import Unfinished
 from skoots.volumes import Volume
 
 log = logging.getLogger("skoots")
@@ -33,26 +34,29 @@ def load_or_trace(
     algorithm: Algorithm = "thinning",
     threads: int = 1,
     overwrite: bool = False,
+    must_keep: bool = False,
 ) -> tuple[Skeletons, bool]:
     """Skeletons of a label volume, from the file beside it if this fits, else traced and kept there.
 
     Args:
-        path: ``NAME.skeletons.trch``; if its folder is read-only, the user's cache folder is taken.
+        path: ``NAME.skeletons.trch``; if its folder is read-only or full, the user's cache folder is taken.
         labels: the label volume; it is never in memory as a whole.
         index: of its objects.
         voxel_size: D edge lengths of a voxel.
         algorithm: as in ``skeletonize``.
         threads: as in ``skeletonize``.
         overwrite: trace anew, and replace also a file that skoots did not write.
+        must_keep: whether it is a fault that they can be kept nowhere; else it is said, and they are traced
+            again the next time.
 
     Returns:
         The skeletons, and whether they were traced now.
 
     Raises:
-        VolumeError: a skeleton file cannot be read.
+        VolumeError: a skeleton file cannot be read, or not be written where it must.
     """
     mark = fingerprint(index, labels.shape, voxel_size, algorithm)
-    target = path if _is_writable(path.parent) else _cached(path)
+    targets = [path, _cached(path)] if _is_writable(path.parent) else [_cached(path)]
     for place in (path, _cached(path)):
         if overwrite or not place.is_file():
             continue
@@ -62,10 +66,35 @@ def load_or_trace(
             return stored, False
         log.warning("%s does not fit its labels (they were edited?); skeletons are traced anew.", place)
         if not _is_ours(content):
-            target = _cached(path)  # a file that skoots did not write stays as it is
+            targets = [_cached(path)]  # a file that skoots did not write stays as it is
     skeletons = trace_volume(labels, index, voxel_size, algorithm, threads)
-    _write(target, skeletons, mark)
+    _keep(skeletons, mark, targets, must_keep)
     return skeletons, True
+
+
+def _keep(skeletons: Skeletons, mark: str, targets: Sequence[Path], must: bool) -> None:
+    """Write them to the first place that takes them."""
+    refused = []
+    for target in targets:
+        try:
+            with writing(target, VolumeError):
+                _write(target, skeletons, mark)
+            return
+        except VolumeError as error:
+            refused.append(error)
+    if must:
+        raise refused[0]
+    _warn_once(user_cache(), " ".join(map(str, refused)))
+
+
+_said: set[Path] = set()
+
+
+def _warn_once(cache: Path, refused: str) -> None:
+    """For the first of many volumes only: what follows would be the same."""
+    if cache not in _said:
+        _said.add(cache)
+        log.warning("Skeletons are not kept, and traced again by the next training. %s", refused)
 
 
 def fingerprint(index: LabelIndex, shape: Sequence[int], voxel_size: Sequence[float], algorithm: str) -> str:
@@ -142,11 +171,8 @@ def _write(place: Path, skeletons: Skeletons, mark: str) -> None:
         key: torch.from_numpy(np.ascontiguousarray(getattr(skeletons, key)))
         for key in ("ids", "starts", "points", "inscribed")
     }
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as file:
+    with Unfinished(place) as unfinished, open(unfinished.temporary, "wb") as file:
         torch.save(content, file)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, place)
 
 
 def _is_writable(folder: Path) -> bool:

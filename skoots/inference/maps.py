@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.refusals import refusal_in
+from skoots.unfinished import Scratch
 from skoots.volumes.output import reserve
 
 IN_MEMORY_BYTES = 2 * 1024**3
@@ -26,24 +27,32 @@ class Maps:
     def __init__(self, shape: Sequence[int], folder: Path) -> None:
         voxels = int(np.prod(shape))
         in_files = voxels * (len(shape) + 2 + 4) > IN_MEMORY_BYTES
-        self._folder = tempfile.TemporaryDirectory(dir=folder, prefix=".skoots-maps-") if in_files else None
+        self._scratch: Scratch | None = None
         try:
+            if in_files:
+                self._scratch = Scratch(folder / "maps")
             self.vector = self._allocate("vector", (len(shape), *shape), np.int8)
             self.semantic = self._allocate("semantic", shape, np.uint8)
             self.skeleton = self._allocate("skeleton", shape, np.uint8)
             self.labels = self._allocate("labels", shape, np.int32)
         except OSError as error:
-            if self._folder is not None:
-                self._folder.cleanup()
+            self._remove()
+            refusal = refusal_in(error)
+            if refusal is None or refusal.is_memory:
+                raise
+            remedy = "Write the output to a larger disk." if refusal.is_room else refusal.remedy
             raise VolumeError(
-                f"The maps of a volume of {voxels:,} voxels cannot be kept in {folder} meanwhile "
-                f"({error.strerror}); write the output to a larger disk."
+                f"The maps of a volume of {voxels:,} voxels cannot be kept in {folder} meanwhile: "
+                f"{refusal.reason}. {remedy}"
             ) from error
+        except BaseException:
+            self._remove()
+            raise
 
     def _allocate(self, name: str, shape: Sequence[int], dtype: type) -> np.ndarray:
-        if self._folder is None:
+        if self._scratch is None:
             return np.zeros(shape, dtype)
-        path = Path(self._folder.name) / f"{name}.npy"
+        path = self._scratch.folder / f"{name}.npy"
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(shape))
         reserve(path)
         return array
@@ -62,6 +71,10 @@ class Maps:
 
     def close(self) -> None:
         """Remove the files, if there are any."""
-        if self._folder is not None:
+        if self._scratch is not None:
             del self.vector, self.semantic, self.skeleton, self.labels
-            self._folder.cleanup()
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._scratch is not None:
+            self._scratch.remove()

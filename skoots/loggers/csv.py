@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from skoots.loggers.base import LOGGERS, Logger
+from skoots.unfinished import Unfinished
 
 log = logging.getLogger("skoots")
 
@@ -100,16 +101,10 @@ class CSVLogger(Logger):
             file.write(self._lines([row]))
 
     def _rewrite(self) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         header = dict(zip(self._columns, self._columns))
-        try:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                file.write(self._lines([header, *(self._rows[epoch] for epoch in sorted(self._rows))]))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        text = self._lines([header, *(self._rows[epoch] for epoch in sorted(self._rows))])
+        with Unfinished(self.path) as file:
+            file.temporary.write_text(text, encoding="utf-8", newline="")
 
     def _lines(self, rows: Sequence[Mapping[str, str]]) -> str:
         text = io.StringIO()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from skoots.errors import SnapshotError
+from skoots.unfinished import Unfinished
 
 ARTIFACT_TYPE = "model"
 FILE_NAME = "snapshot.pt"
@@ -64,9 +65,8 @@ def in_one_line(error: BaseException) -> str:
 
 def write_json(path: Path, value: object) -> None:
     """Write a small file so that it is never seen half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with Unfinished(path) as file:
+        file.temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 # What is still to be sent -----------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ import numpy as np
 from skoots.errors import SkootsError
 from skoots.geometry import relative_spacing
 from skoots.metrics import METRIC_NAMES, contingency, match
+from skoots.refusals import writing
+from skoots.unfinished import Unfinished
 
 HIT, FALSE, MISSED = (70, 190, 110), (235, 80, 70), (70, 130, 240)
 HEADLINE = ("F1", "F1@0.75", "mAP", "PQ", "foreground_IoU", "VOI_split", "VOI_merge", "ARAND")
@@ -379,11 +380,6 @@ def _save(figure, path: str | Path) -> Path:  # type: ignore[no-untyped-def]
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        FigureCanvasAgg(figure).print_figure(path, dpi=figure.dpi, format="png", facecolor="white")
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)  # half a picture
-        raise SkootsError(f"{path} cannot be written: {error.strerror}. Choose another folder.") from error
+    with writing(path), Unfinished(path) as file:
+        FigureCanvasAgg(figure).print_figure(file.temporary, dpi=figure.dpi, format="png", facecolor="white")
     return path

@@ -6,17 +6,15 @@ import hashlib
 import logging
 import os
 import secrets
-import sys
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
-from tqdm import tqdm
-
 from skoots.errors import SnapshotError
 from skoots.runtime import user_cache
 from skoots.snapshots.files import file_sha256
+from skoots.terminal import progress_bar, wants_bars
 
 TIMEOUT = 30.0
 BLOCK = 2**20
@@ -70,7 +68,7 @@ def download_weights(address: str, sha256: str | None = None) -> Path:
 def _fetch(address: str, path: Path) -> None:
     with urlopen(address, timeout=TIMEOUT) as answer, open(path, "wb") as file:
         size = int(answer.headers.get("Content-Length") or 0)
-        bar = tqdm(total=size or None, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+        bar = progress_bar(total=size or None, unit="B", unit_scale=True, disable=not wants_bars())
         with bar:
             while block := answer.read(BLOCK):
                 bar.update(file.write(block))

@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import pickle
-import secrets
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,10 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from skoots.errors import SnapshotError
+from skoots.refusals import refusal_in
 from skoots.snapshots.contents import plain
 from skoots.snapshots.run_folder import what_lies_in
+from skoots.unfinished import Unfinished
 
 FORMAT = 1
 """Number of the layout that this version writes; it reads this one and all before."""
@@ -80,26 +81,23 @@ def write_snapshot(
     """
     path = Path(path)
     content = plain({"format": FORMAT, **state})
-    temporary = _temporary_name(path)
     try:
-        _write_sealed(content, temporary)
-        verify(temporary)
-        if keep_as is not None and path.exists():
-            link(path, Path(keep_as))
-        for name in map(Path, links):
-            name.parent.mkdir(exist_ok=True)
-            link(temporary, name)
-        os.replace(temporary, path)
-        for folder in {path.parent, *(Path(name).parent for name in links)}:
-            _flush_folder(folder)
+        with Unfinished(path) as file:
+            _write_sealed(content, file.temporary)
+            verify(file.temporary)
+            if keep_as is not None and path.exists():
+                link(path, Path(keep_as))
+            for name in map(Path, links):
+                link(file.temporary, name)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        room = _free_space(path.parent, _size(content))
+        refusal = refusal_in(error)
+        reason, remedy = (_reason(error), "") if refusal is None else (refusal.reason, f" {refusal.remedy}")
+        if refusal is not None and refusal.is_room:
+            reason += _free_space(path.parent, _size(content))
         raise SnapshotError(
-            f"Snapshot {path} could not be written: {_reason(error)}{room}. "
-            "The snapshots already there are untouched; make room or give a folder that can be written."
+            f"Snapshot {path} could not be written: {reason}. "
+            f"The snapshots already there are untouched.{remedy}"
         ) from error
-    finally:
-        remove_if_there(temporary)
     return path
 
 
@@ -113,33 +111,13 @@ def _write_sealed(content: dict[str, Any], path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-
-
 def link(source: Path, target: Path) -> None:
     """A second name for the same bytes; a copy where the file system has no hard links."""
-    temporary = _temporary_name(target)
-    try:
+    with Unfinished(target) as file:
         try:
-            os.link(source, temporary)
+            os.link(source, file.temporary)
         except OSError:
-            shutil.copyfile(source, temporary)
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        remove_if_there(temporary)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a folder cannot be opened
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            shutil.copyfile(source, file.temporary)
 
 
 def remove_if_there(path: Path) -> None:

@@ -26,6 +26,7 @@ from skoots.snapshots.names import (
     snapshot_name,
 )
 from skoots.snapshots.run_folder import names_in
+from skoots.unfinished import sweep_folder
 
 UNCHANGING = ("cfg", "facts", "provenance", "history", "metrics", "best")
 """Parts of a state that are never changed in place, only replaced or appended to: they need no copy."""
@@ -329,8 +330,7 @@ class SnapshotManager:
     def _sweep(self) -> None:
         """Remove what a killed save has left behind."""
         for folder in (self.folder, self.folder / POOL):
-            for stray in folder.glob(".*.tmp"):  # of other files of the run too
-                remove_if_there(stray)
+            sweep_folder(folder)  # of other files of the run, too
 
 
 def _pool_epochs(state: Mapping[str, Any]) -> set[int]:

@@ -10,10 +10,9 @@ import atexit
 import datetime
 import os
 import socket
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from skoots.errors import ConfigError, Fault, SkootsError
 from skoots.models.segmentation_model import SegmentationModel
+from skoots.terminal import settle
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(minutes=30)
@@ -188,9 +188,7 @@ def leave(status: int) -> NoReturn:
         status: of the process.
     """
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a pipe that nobody reads any more, or a closed stream
-            stream.flush()
+    settle()
     os._exit(status)
 
 

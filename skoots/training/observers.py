@@ -17,12 +17,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from skoots.loggers.base import Logger
 from skoots.snapshots import Saved, aliases_of
+from skoots.terminal import progress_bar
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from skoots.training.runner import TrainingRunner
 
 log = logging.getLogger("skoots")
@@ -101,7 +102,7 @@ class ProgressObserver(Observer):
 
     def warmup_step(self, runner: TrainingRunner, done: int, losses: Mapping[str, Any]) -> None:
         if self.warmup is None and self.show:
-            self.warmup = tqdm(total=runner.warmup_steps, unit="step", desc="warm-up", dynamic_ncols=True)
+            self.warmup = progress_bar(total=runner.warmup_steps, unit="step", desc="warm-up")
         if self.warmup is not None:
             self.warmup.update()
             if done % self.every == 0:
@@ -113,12 +114,11 @@ class ProgressObserver(Observer):
     def epoch_start(self, runner: TrainingRunner, epoch: int) -> None:
         if self.show and self.bar is None:
             samples = runner.samples_of_epoch
-            self.bar = tqdm(
+            self.bar = progress_bar(
                 total=runner.epochs * samples,
                 initial=runner.epoch * samples + runner.progress.samples,
                 unit=" samples",
                 desc="train",
-                dynamic_ncols=True,
                 smoothing=0.05,
             )
         if self.bar is not None:

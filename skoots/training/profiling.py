@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from skoots.errors import ConfigError, Fault
+from skoots.errors import ConfigError, Fault, SkootsError
+from skoots.refusals import writing
 from skoots.training.observers import Observer
+from skoots.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from skoots.training.runner import TrainingRunner
@@ -94,18 +96,24 @@ class ProfileObserver(Observer):
             self._trace.stop()
             if self.autograd_profile:
                 self._write("autograd.txt", self._trace.key_averages())
-            self.folder.mkdir(exist_ok=True)
-            path = self.folder / f"trace-{self.first:06d}-{self.last:06d}.json"
-            self._trace.export_chrome_trace(str(path))
-            log.info("Trace of steps %d to %d: %s", self.first, self.last, path)
-            self._trace = None
+            trace, self._trace = self._trace, None
+            name = f"trace-{self.first:06d}-{self.last:06d}.json"
+            self._keep(name, "Trace", lambda path: trace.export_chrome_trace(str(path)))
 
     def _write(self, name: str, averages: Any) -> None:
-        self.folder.mkdir(exist_ok=True)
         order = "self_cuda_time_total" if _device() == "cuda" else "self_cpu_time_total"
+        text = averages.table(sort_by=order, row_limit=ROWS)
+        self._keep(name, "Operators", lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _keep(self, name: str, what: str, write: Callable[[Path], Any]) -> None:
+        """A full disk costs the file, not the training."""
         path = self.folder / name
-        path.write_text(averages.table(sort_by=order, row_limit=ROWS), encoding="utf-8")
-        log.info("Operators of steps %d to %d: %s", self.first, self.last, path)
+        try:
+            with writing(path), Unfinished(path) as file:
+                write(file.temporary)
+            log.info("%s of steps %d to %d: %s", what, self.first, self.last, path)
+        except SkootsError as error:
+            log.error("%s Training goes on.", error)
 
 
 def _device() -> str | None:

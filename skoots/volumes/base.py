@@ -13,6 +13,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.refusals import writing
 from skoots.volumes.layout import Layout
 from skoots.volumes.segments import SegmentCache
 
@@ -50,7 +51,7 @@ class Volume(ABC):
         self.dtype = _number_type(path, dtype)
         if math.prod(layout.stored_shape) * self.dtype.itemsize > sys.maxsize:
             raise VolumeError(
-                f"{path} is damaged: no file holds the voxels of its shape {layout.stored_shape}. Write it again."
+                f"{path} is damaged: no file holds the voxels of shape {layout.stored_shape}. Write it again."
             )
         if given_voxel_size is not None:
             voxel_size, unit = _stated_voxel_size(path, given_voxel_size, len(layout.shape)), None
@@ -98,8 +99,8 @@ class Volume(ABC):
         except MemoryError as error:
             size = math.prod(self._array_shape(box)) * self.dtype.itemsize / 2**30
             raise VolumeError(
-                f"{self.path}: the {size:.3g} GiB of the box from {box.start} to {box.stop} do not fit into memory. "
-                "Read smaller boxes; if the volume should not be so large, write it again."
+                f"{self.path}: the {size:.3g} GiB of the box from {box.start} to {box.stop} do not fit into "
+                "memory. Read smaller boxes; if the volume should not be so large, write it again."
             ) from error
 
     def read_all(self) -> np.ndarray:
@@ -152,7 +153,7 @@ class WritableVolume(Volume):
             array: (*S) or (C, *S), of the box's shape.
 
         Raises:
-            VolumeError: the box reaches outside, or the values do not fit the volume's type.
+            VolumeError: the box reaches outside, the values do not fit the type, or the disk is full.
         """
         self._check_box(box)
         if array.shape != self._array_shape(box):
@@ -160,7 +161,9 @@ class WritableVolume(Volume):
                 f"{self.path}: an array of shape {array.shape} does not fit the box {self._array_shape(box)}."
             )
         if not box.is_empty:
-            self._write(self.layout.index(box), self._cast(array))
+            values = self._cast(array)
+            with writing(self.path, VolumeError):
+                self._write(self.layout.index(box), values)
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
         if (
@@ -196,10 +199,15 @@ class WritableVolume(Volume):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.discard()
+            return
+        try:
+            with writing(self.path, VolumeError):
+                self.close()
+        except BaseException:  # a full disk may show no sooner
+            self.discard()
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(

@@ -10,11 +10,13 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.refusals import writing
 from skoots.registry import near_misses
+from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.hdf5 import dataset_exists, split_name
 from skoots.volumes.layout import Layout
-from skoots.volumes.output import Unfinished, check_folder, exists_error
+from skoots.volumes.output import check_folder, exists_error
 from skoots.volumes.zarr_metadata import read_node
 
 SUPPORTED = "TIFF (.tif, .tiff), Zarr and OME-Zarr (.zarr), HDF5 (file.h5:/dataset) and NumPy (.npy)"
@@ -164,29 +166,28 @@ def create_volume(
         stored_chunks = (1,) * (len(layout.axes) - len(inner)) + inner
     kind = format_of(path)
     target = None
-    try:
-        if kind == "hdf5":
-            from skoots.volumes.hdf5 import HDF5Output
+    with writing(path, VolumeError):
+        try:
+            if kind == "hdf5":
+                from skoots.volumes.hdf5 import HDF5Output
 
-            return HDF5Output(path, layout, dtype, voxel_size, unit, stored_chunks)
-        target = Unfinished(Path(path), overwrite)
-        if kind == "zarr":
-            from skoots.volumes.zarr import ZarrOutput
+                return HDF5Output(path, layout, dtype, voxel_size, unit, stored_chunks, overwrite)
+            target = Unfinished(Path(path), overwrite, VolumeError)
+            if kind == "zarr":
+                from skoots.volumes.zarr import ZarrOutput
 
-            return ZarrOutput(target, layout, dtype, voxel_size, unit, stored_chunks, zarr_format)
-        if kind == "tiff":
-            from skoots.volumes.tiff import TiffOutput
+                return ZarrOutput(target, layout, dtype, voxel_size, unit, stored_chunks, zarr_format)
+            if kind == "tiff":
+                from skoots.volumes.tiff import TiffOutput
 
-            return TiffOutput(target, layout, dtype, voxel_size, unit)
-        from skoots.volumes.memory import NumpyOutput
+                return TiffOutput(target, layout, dtype, voxel_size, unit)
+            from skoots.volumes.memory import NumpyOutput
 
-        return NumpyOutput(target, layout, dtype)
-    except OSError as error:
-        if target is not None:
-            target.discard()
-        raise VolumeError(
-            f"{path} cannot be written: {error.strerror or error}. Choose another path."
-        ) from error
+            return NumpyOutput(target, layout, dtype)
+        except BaseException:
+            if target is not None:
+                target.remove()
+            raise
 
 
 def write_volume(
@@ -224,7 +225,8 @@ def write_volume(
 
         check_output(path, overwrite)
         layout = _output_layout(str(path), shape, channels)
-        write_compressed(Unfinished(Path(path), overwrite), array, layout, voxel_size, unit)
+        with writing(path, VolumeError), Unfinished(Path(path), overwrite, VolumeError) as target:
+            write_compressed(target, array, layout, voxel_size, unit)
         return
     with create_volume(
         path, shape, array.dtype, voxel_size, unit, channels, chunks, overwrite, zarr_format

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,15 +15,18 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.registry import near_misses
+from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.cache import ChunkCache
 from skoots.volumes.damage import damage_names
+from skoots.volumes.hdf5_stream import HDF5Stream
 from skoots.volumes.layout import Layout, layout_of, named_axes
-from skoots.volumes.output import Unfinished
 from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert, plain_unit
 
 _NAME = re.compile(r"^(?P<file>.*\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?$", re.IGNORECASE | re.DOTALL)
+PATIENCE_SECONDS = 3600.0
+log = logging.getLogger("skoots")
 _DAMAGED = "is truncated, damaged or no HDF5 file"
 # attributes that hold edge lengths in z y x: ours, ilastik's and PlantSeg's, CREMI's
 _SIZE_ATTRIBUTES = ("voxel_size", "element_size_um", "resolution", "spacing")
@@ -88,7 +93,12 @@ class HDF5Volume(Volume):
 @contextmanager
 def _opened(h5py: Any, file: str) -> Iterator[Any]:
     with damage_names(file, _DAMAGED):
-        root = h5py.File(file, "r")
+        try:
+            root = h5py.File(file, "r")
+        except BlockingIOError as error:
+            raise VolumeError(
+                f"{file} is open in another program that writes to it. Close it there first."
+            ) from error
     try:
         yield root
     finally:
@@ -156,7 +166,9 @@ def _text(value: Any) -> Any:
 class HDF5Output(WritableVolume):
     """A data set written by box, in a new file or beside what an existing one holds.
 
-    The work goes on in a copy of the file: if it is cut short, the other data sets are as they were.
+    It is written into a file of its own. When it is closed it is merged, under a lock, with what the file of
+    the final name holds by then: so any number of processes may write data sets of one file at once. If the
+    work is cut short, the file is as it was.
 
     Args:
         name: ``file.h5:/dataset``; without a data set it is ``/volume``.
@@ -165,6 +177,7 @@ class HDF5Output(WritableVolume):
         voxel_size: edge lengths, or None.
         unit: their unit, or None.
         chunks: shape of a chunk in stored axes, or None for h5py's choice.
+        overwrite: whether it may replace a data set that is there.
     """
 
     def __init__(
@@ -175,42 +188,107 @@ class HDF5Output(WritableVolume):
         voxel_size: Sequence[float] | None,
         unit: str | None,
         chunks: tuple[int, ...] | None,
+        overwrite: bool,
     ) -> None:
         super().__init__(name, layout, dtype, voxel_size, unit)
         file, dataset = split_name(name) or (name, None)
-        h5py = _h5py(name)
-        # only the data set is new, and whether it may replace one has been asked
-        self._target = Unfinished(Path(file), overwrite=True)
-        if Path(file).exists():
-            shutil.copyfile(file, self._target.temporary)
-        self._root: Any = h5py.File(self._target.temporary, "a")
-        inner = dataset or "volume"
-        if inner in self._root:
-            del self._root[inner]
-        self._array = self._root.create_dataset(
-            inner, shape=layout.stored_shape, dtype=self.dtype, chunks=chunks or True, compression="gzip"
-        )
-        for dimension, axis in zip(self._array.dims, layout.axes):
-            dimension.label = axis
-        self._array.attrs.update(_size_attributes(self.voxel_size, unit))
+        self._h5py, self._inner, self._overwrite = _h5py(name), dataset or "volume", overwrite
+        self._target = Unfinished(Path(file), overwrite=True, kind=VolumeError)
+        self._root: Any = None
+        self._stream: HDF5Stream | None = None
+        try:
+            self._stream = HDF5Stream(self._target.temporary)
+            self._root = self._h5py.File(self._stream, "w")
+            self._array = self._root.create_dataset(
+                self._inner,
+                shape=layout.stored_shape,
+                dtype=self.dtype,
+                chunks=chunks or True,
+                compression="gzip",
+            )
+            for dimension, axis in zip(self._array.dims, layout.axes):
+                dimension.label = axis
+            self._array.attrs.update(_size_attributes(self.voxel_size, unit))
+            self._stream.check()
+        except BaseException:
+            self.discard()
+            raise
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         return np.asarray(self._array[index])
 
     def _write(self, index: tuple[slice, ...], array: np.ndarray) -> None:
         self._array[index] = array
+        if self._stream is not None:
+            self._stream.check()
 
     def close(self) -> None:
-        if self._root is not None:
+        if self._root is not None and self._stream is not None:
             self._root.close()
             self._root = None
-            self._target.commit()
+            self._stream.check()
+            self._stream.close()
+            try:
+                with _turn(self._target.path):
+                    if self._target.path.exists():
+                        self._merge()
+                    self._target.commit()
+            except VolumeError as error:
+                raise VolumeError(
+                    f"{error} What was to be written there is in {self._target.set_aside()}."
+                ) from error
+
+    def _merge(self) -> None:
+        """Put what the file holds by now beside what was written."""
+        file, merged = self._target.path, self._target.folder / "merged"
+        # as long as it is open, no other program can begin to write to it
+        with _opened(self._h5py, str(file)) as root:
+            if _holds(self._h5py, root, str(file), self._inner) and not self._overwrite:
+                raise VolumeError(f"{self.path} has appeared meanwhile.")
+            shutil.copyfile(file, merged)
+        stream = HDF5Stream(merged)
+        try:
+            with (
+                self._h5py.File(stream, "r+") as root,
+                self._h5py.File(self._target.temporary, "r") as written,
+            ):
+                if self._inner in root:
+                    del root[self._inner]
+                written.copy(written[self._inner], root, name=self._inner)
+            stream.check()
+        finally:
+            stream.close()
+        merged.replace(self._target.temporary)
 
     def discard(self) -> None:
         if self._root is not None:
             self._root.close()
             self._root = None
-        self._target.discard()
+        if self._stream is not None:
+            self._stream.close()
+        self._target.remove()
+
+
+@contextmanager
+def _turn(file: Path) -> Iterator[None]:
+    """Wait until no other process merges into a file; the system frees the lock of one that was killed."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file.with_name(f".{file.name}.lock"))
+    try:
+        lock.acquire(timeout=PATIENCE_SECONDS)
+    except Timeout:
+        raise VolumeError(
+            f"Another process has been writing into {file} for {PATIENCE_SECONDS / 60:g} minutes."
+        ) from None
+    except NotImplementedError as error:
+        log.warning("%s cannot be locked (%s); see to it that only one process writes into it.", file, error)
+    try:
+        yield
+    finally:
+        if os.name == "posix":  # elsewhere an open file cannot be removed, and filelock does it
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _size_attributes(voxel_size: Sequence[float] | None, unit: str | None) -> dict[str, Any]:
@@ -231,5 +309,26 @@ def dataset_exists(name: str) -> bool:
         return False
     if dataset is None:
         return True
-    with _opened(h5py, file) as root, damage_names(file, _DAMAGED):
-        return dataset in root
+    with _opened(h5py, file) as root:
+        return _holds(h5py, root, file, dataset)
+
+
+def _holds(h5py: Any, root: Any, file: str, dataset: str) -> bool:
+    """Whether a data set is there.
+
+    Raises:
+        VolumeError: a group has its name, or a data set that of a group which it is to lie in.
+    """
+    parts = dataset.split("/")
+    for depth in range(1, len(parts) + 1):
+        name = "/".join(parts[:depth])
+        with damage_names(file, _DAMAGED):
+            found = root.get(name)
+        if found is None:
+            return False
+        if isinstance(found, h5py.Dataset) != (depth == len(parts)):
+            kind = "data set" if isinstance(found, h5py.Dataset) else "group"
+            raise VolumeError(
+                f"{file} has a {kind} /{name}, so /{dataset} cannot be written there. Choose another name."
+            )
+    return True

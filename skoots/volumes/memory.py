@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from skoots.errors import VolumeError
+from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, guess_axes, layout_of
-from skoots.volumes.output import Unfinished, reserve
+from skoots.volumes.output import reserve
 
 
 class NumpyVolume(Volume):
@@ -35,8 +36,8 @@ class NumpyVolume(Volume):
         rest = Path(path).stat().st_size - self._array.offset - self._array.nbytes
         if rest != 0:
             raise VolumeError(
-                f"{path} is damaged: {rest} bytes follow its array of shape {self._array.shape}. Write it again "
-                "with numpy.save."
+                f"{path} is damaged: {rest} bytes follow its array of shape {self._array.shape}. Write it "
+                "again with numpy.save."
             )
         layout = layout_of(path, self._array.shape, guess_axes(self._array.shape), axes)
         super().__init__(path, layout, self._array.dtype, None, None, axes, voxel_size)
@@ -82,4 +83,4 @@ class NumpyOutput(WritableVolume):
 
     def discard(self) -> None:
         self._array = None
-        self._target.discard()
+        self._target.remove()

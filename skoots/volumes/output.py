@@ -1,67 +1,13 @@
-"""Outputs: said before the work whether they can be made, and never half there."""
+"""Outputs: said before the work whether they can be made, and given their disk space in advance."""
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 from skoots.errors import VolumeError
-
-
-class Unfinished:
-    """A file or folder under a temporary name beside its own, which it takes when it is done.
-
-    Args:
-        path: what it is to become.
-        overwrite: whether it may take the place of something.
-    """
-
-    def __init__(self, path: Path, overwrite: bool) -> None:
-        self.path = path
-        self.overwrite = overwrite
-        # the ending keeps it out of every search for images
-        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def commit(self) -> None:
-        """Give it its name.
-
-        Raises:
-            VolumeError: something of this name has appeared meanwhile.
-        """
-        if self.path.exists() and not self.overwrite:
-            raise VolumeError(
-                f"{self.path} has appeared meanwhile; what was to be written there is in {self.temporary}."
-            )
-        if not self.path.is_dir():
-            os.replace(self.temporary, self.path)
-            return
-        aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.replaced")
-        self.path.rename(aside)  # a folder cannot be replaced in one step; the old one goes last
-        self.temporary.rename(self.path)
-        shutil.rmtree(aside)
-
-    def discard(self) -> None:
-        """Remove what was written."""
-        if self.temporary.is_dir():
-            shutil.rmtree(self.temporary)
-        else:
-            self.temporary.unlink(missing_ok=True)
-
-    def __enter__(self) -> Unfinished:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.commit()
-        else:
-            self.discard()
+from skoots.refusals import refusal_in
 
 
 def reserve(path: Path) -> None:
@@ -95,7 +41,8 @@ def check_folder(path: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        refusal = refusal_in(error)
         raise VolumeError(
-            f"{path} cannot be written: the folder {folder} is not writable ({error.strerror}). Choose "
-            "another path."
+            f"{path} cannot be written: the folder {folder} is not writable ({error.strerror}). "
+            f"{'Choose another path.' if refusal is None else refusal.remedy}"
         ) from error

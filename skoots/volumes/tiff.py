@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, layout_of
-from skoots.volumes.output import Unfinished, reserve
+from skoots.volumes.output import reserve
 from skoots.volumes.segments import SEGMENTS, SegmentCache
 from skoots.volumes.tiff_metadata import voxel_size_of
 from skoots.volumes.tiff_pages import PageReader
@@ -118,7 +119,7 @@ class TiffOutput(WritableVolume):
 
     def discard(self) -> None:
         self._array = None
-        self._target.discard()
+        self._target.remove()
 
 
 def write_compressed(
@@ -138,8 +139,7 @@ def write_compressed(
         unit: their unit, or None.
     """
     described = tiff_arguments(layout, array.dtype, voxel_size, unit)
-    with target:
-        tifffile.imwrite(str(target.temporary), np.ascontiguousarray(array), compression="zlib", **described)
+    tifffile.imwrite(str(target.temporary), np.ascontiguousarray(array), compression="zlib", **described)
 
 
 def tiff_arguments(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from skoots.errors import VolumeError
+from skoots.unfinished import Unfinished, flush_to_disk
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.cache import ChunkCache
 from skoots.volumes.layout import Layout, layout_of
-from skoots.volumes.output import Unfinished
 from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert
 from skoots.volumes.zarr_metadata import StoredArray, chunks_of, find_array, group_metadata
@@ -116,6 +116,7 @@ class ZarrOutput(WritableVolume):
             layout, target.path.stem, self.voxel_size, unit, zarr_format
         ).items():
             (target.temporary / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+            flush_to_disk(target.temporary / name)  # as tensorstore does with chunks
         metadata = (_metadata_v2 if zarr_format == 2 else _metadata_v3)(layout, self.dtype, chunks)
         spec = {
             "driver": _DRIVERS[zarr_format],
@@ -128,11 +129,7 @@ class ZarrOutput(WritableVolume):
         return np.asarray(self._store[index].read().result())
 
     def _write(self, index: tuple[slice, ...], array: np.ndarray) -> None:
-        try:
-            self._store[index].write(np.ascontiguousarray(array)).result()
-        except (ValueError, OSError) as error:
-            reason = "the disk is full" if "No space left" in str(error) else str(error)
-            raise VolumeError(f"{self.path} cannot be written: {reason}. Choose another path.") from error
+        self._store[index].write(np.ascontiguousarray(array)).result()
 
     def close(self) -> None:
         if self._store is not None:
@@ -141,14 +138,15 @@ class ZarrOutput(WritableVolume):
 
     def discard(self) -> None:
         self._store = None
+        self._target.remove()
         # After one chunk has failed, those still on their way make the folder again: until it stays away.
         away = 0
         for _ in range(300):
             if away == 10:
                 break
-            shutil.rmtree(self._target.temporary, ignore_errors=True)
+            shutil.rmtree(self._target.folder, ignore_errors=True)
             time.sleep(0.01)
-            away = 0 if self._target.temporary.exists() else away + 1
+            away = 0 if self._target.folder.exists() else away + 1
 
 
 def _metadata_v2(layout: Layout, dtype: np.dtype, chunks: tuple[int, ...]) -> dict[str, Any]:

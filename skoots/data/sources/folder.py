@@ -162,6 +162,7 @@ def volume_skeletons(
     reading: Reading,
     box: Box | None = None,
     overwrite: bool = False,
+    must_keep: bool = False,
 ) -> tuple[Skeletons, bool]:
     """Skeletons of a label volume: from the file beside it, else traced and kept there.
 
@@ -174,18 +175,26 @@ def volume_skeletons(
         reading: how skeletons are traced.
         box: which part it is; each part has a file of its own. None is the whole.
         overwrite: trace anew also where a file fits.
+        must_keep: whether it is a fault that they cannot be kept.
 
     Returns:
         The skeletons, and whether they were traced now.
 
     Raises:
-        VolumeError: the labels hold no object.
+        VolumeError: the labels hold no object, or the file cannot be written where it must.
     """
     index = index_labels(labels, reading.ignore_label)
     if not index.boxes:
         raise VolumeError(f"{labels.path} holds no object: every voxel is 0.")
     skeletons, traced = load_or_trace(
-        pair.skeletons_of(box), labels, index, voxel_size, reading.algorithm, reading.threads, overwrite
+        pair.skeletons_of(box),
+        labels,
+        index,
+        voxel_size,
+        reading.algorithm,
+        reading.threads,
+        overwrite,
+        must_keep,
     )
     if traced:
         log.info("%s: skeletons of %d objects traced.", pair.labels, len(skeletons))
