@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from skoots.errors import VolumeError
 from skoots.unfinished import Unfinished, flush_to_disk
 from skoots.volumes.base import Volume, WritableVolume
 from skoots.volumes.cache import ChunkCache
+from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert
@@ -54,16 +54,15 @@ class ZarrVolume(Volume):
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         import tensorstore
 
-        try:
+        with damage_names(
+            self.path,
+            "cannot be read",
+            "It is damaged or of a compression that is not supported; write it again.",
+        ):
             if self._store is None:
                 spec = {"driver": _DRIVERS[self._node.zarr_format], "kvstore": _kvstore(self._node.folder)}
                 self._store = tensorstore.open(spec, open=True, read=True).result()
             return np.asarray(self._store[index].read().result())
-        except (ValueError, OSError) as error:
-            raise VolumeError(
-                f"{self.path} cannot be read: {error}. It is damaged or of a compression that is not "
-                "supported; write it again."
-            ) from error
 
 
 def _voxel_size(found: StoredArray, layout: Layout) -> tuple[list[float] | None, str | None]:
