@@ -106,11 +106,12 @@ def segment(
     for path in map_paths.values():
         _keep_input(volume, path)
         check_output(path, overwrite)
-    size = image.voxel_size or loaded.facts.voxel_size
+    # what was used is what the outputs state; the model's own comes without a unit
+    size, unit = (image.voxel_size, image.unit) if image.voxel_size else (loaded.facts.voxel_size, None)
     plan = make_plan(loaded, image, size, tile, decoding)
     with contextlib.ExitStack() as files:
         labels = files.enter_context(
-            create_volume(target, image.shape, np.int32, image.voxel_size, image.unit, overwrite=overwrite)
+            create_volume(target, image.shape, np.int32, size, unit, overwrite=overwrite)
         )
         outputs: dict[str, WritableVolume] = {
             name: files.enter_context(
@@ -118,8 +119,8 @@ def segment(
                     map_paths[name],
                     image.shape,
                     np.float32,
-                    image.voxel_size,
-                    image.unit,
+                    size,
+                    unit,
                     channels,
                     overwrite=overwrite,
                 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import os
 import re
 import shutil
@@ -25,6 +27,7 @@ from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert, plain_unit
 
 _NAME = re.compile(r"^(?P<file>.*\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?$", re.IGNORECASE | re.DOTALL)
+_CHUNK_OVERHEAD = 2**16
 PATIENCE_SECONDS = 3600.0
 log = logging.getLogger("skoots")
 _DAMAGED = "is truncated, damaged or no HDF5 file"
@@ -73,7 +76,7 @@ class HDF5Volume(Volume):
                 array = root[self._dataset]
                 shape, dtype, stored = array.shape, array.dtype, array.chunks
                 names = [dimension.label for dimension in array.dims]
-                attributes = dict(array.attrs)
+                attributes = _attributes(self._h5py, array)
         layout = layout_of(path, shape, named_axes(names, shape), axes)
         lengths, unit = _voxel_size(attributes, layout)
         self._chunks = None if stored is None else tuple(stored[a] for a in layout.spatial)
@@ -87,7 +90,22 @@ class HDF5Volume(Volume):
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         with self._opened() as root, damage_names(self.path, _DAMAGED):
-            return np.asarray(root[self._dataset][index])
+            array = root[self._dataset]
+            if array.chunks is not None:
+                self._check_chunks(array, index)
+            return np.asarray(array[index])
+
+    def _check_chunks(self, array: Any, index: tuple[slice, ...]) -> None:
+        """The library decodes a chunk to its end, however long that is; one that is too long is not begun."""
+        most = 2 * math.prod(array.chunks) * array.dtype.itemsize + _CHUNK_OVERHEAD
+        corners = (range(part.start // n * n, part.stop, n) for part, n in zip(index, array.chunks))
+        for corner in itertools.product(*corners):
+            size = array.id.get_chunk_info_by_coord(corner).size
+            if size > most:
+                raise VolumeError(
+                    f"{self.path} is damaged: its chunk at {corner} has {size} bytes for {array.chunks} "
+                    "voxels. Write or copy it again."
+                )
 
 
 @contextmanager
@@ -144,6 +162,16 @@ def _find_dataset(h5py: Any, file: str, root: Any, dataset: str | None) -> str:
     close = near_misses(dataset, found)
     hint = f"Did you mean /{close[0]}?" if close else f"It has: {listing}."
     raise VolumeError(f"{file} has no data set /{dataset}. {hint}")
+
+
+def _attributes(h5py: Any, array: Any) -> dict[str, Any]:
+    """Those of a data set; where they state no voxel size, also those of its group, if all it holds is of one
+    shape: of a pyramid they would be the finest level's."""
+    own = dict(array.attrs)
+    alike = {item.shape for item in array.parent.values() if isinstance(item, h5py.Dataset) and item.ndim > 1}
+    if own.keys() & set(_SIZE_ATTRIBUTES) or alike != {array.shape}:
+        return own
+    return {**array.parent.attrs, **own}
 
 
 def _voxel_size(attributes: dict[str, Any], layout: Layout) -> tuple[list[float] | None, str | None]:

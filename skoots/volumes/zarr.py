@@ -18,6 +18,7 @@ from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert
+from skoots.volumes.zarr_chunks import BloscLengths
 from skoots.volumes.zarr_metadata import StoredArray, chunks_of, find_array, group_metadata
 
 _DRIVERS = {2: "zarr", 3: "zarr3"}
@@ -45,6 +46,7 @@ class ZarrVolume(Volume):
         lengths, unit = _voxel_size(found, layout)
         self._node = found.node
         self._chunks = chunks_of(found, layout)
+        self._lengths = BloscLengths(path, found)
         self._store: Any = None
         super().__init__(path, layout, found.dtype, lengths, unit, axes, voxel_size)
 
@@ -62,6 +64,7 @@ class ZarrVolume(Volume):
             if self._store is None:
                 spec = {"driver": _DRIVERS[self._node.zarr_format], "kvstore": _kvstore(self._node.folder)}
                 self._store = tensorstore.open(spec, open=True, read=True).result()
+            self._lengths.check(index)
             return np.asarray(self._store[index].read().result())
 
 

@@ -147,14 +147,32 @@ def _plain(path: str, node: Node) -> StoredArray:
     shape, dtype = _shape_and_type(path, node)
     names = (node.array or {}).get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
     axes = named_axes(names, shape)
-    scale = None
+    attributes, scale = _attributes(node), None
     for name in _SIZE_ATTRIBUTES:
-        values = node.attributes.get(name)
+        values = attributes.get(name)
         if isinstance(values, list) and all(type(value) in (int, float) for value in values):
             scale = _scale_of_spatial(values, axes)
             break
-    unit = plain_unit(node.attributes.get("unit", node.attributes.get("units")))
+    unit = plain_unit(attributes.get("unit", attributes.get("units")))
     return StoredArray(node, shape, dtype, axes, scale, (unit,) * len(shape))
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    """Those of an array; where they state no voxel size, also those of its group, if all its arrays are of
+    one shape: of a pyramid they would be the finest level's."""
+    above = Path(os.path.abspath(node.folder)).parent
+    group = None if node.folder.suffix == ".zarr" else read_node(above)
+    if group is None or group.array is not None:
+        return node.attributes
+    if node.attributes.keys() & set(_SIZE_ATTRIBUTES) or not group.attributes.keys() & set(_SIZE_ATTRIBUTES):
+        return node.attributes
+    beside = [read_node(above / name) for name in arrays_below(above)]
+    alike = all(
+        (other.array or {}).get("shape") == (node.array or {}).get("shape")
+        for other in beside
+        if other is not None and other.array is not None
+    )
+    return {**group.attributes, **node.attributes} if alike else node.attributes
 
 
 def _scale_of_spatial(values: Sequence[float], axes: str) -> tuple[float, ...] | None:
@@ -208,7 +226,7 @@ def _level(path: str, group: Node, image: Multiscale, level: Level) -> StoredArr
 
 def _shape_and_type(path: str, node: Node) -> tuple[tuple[int, ...], np.dtype]:
     metadata = node.array or {}
-    shape = _integers(metadata.get("shape"))
+    shape = integers(metadata.get("shape"))
     name = metadata.get("dtype" if node.zarr_format == 2 else "data_type")
     try:
         dtype = np.dtype(name) if isinstance(name, str) else None
@@ -222,7 +240,7 @@ def _shape_and_type(path: str, node: Node) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _integers(value: Any) -> tuple[int, ...] | None:
+def integers(value: Any) -> tuple[int, ...] | None:
     """A list of integers of 0 and more; None for anything else."""
     plain = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
     return tuple(value) if plain else None
@@ -232,11 +250,11 @@ def chunks_of(found: StoredArray, layout: Layout) -> tuple[int, ...] | None:
     """Voxels per spatial axis of what is decoded at once: a chunk, or an inner chunk of a shard; None if the
     metadata do not say."""
     metadata = found.node.array or {}
-    stored = _integers(metadata.get("chunks") or _within(metadata.get("chunk_grid"), "chunk_shape"))
+    stored = integers(metadata.get("chunks") or within(metadata.get("chunk_grid"), "chunk_shape"))
     codecs = metadata.get("codecs")
     for codec in codecs if isinstance(codecs, list) else []:
         if isinstance(codec, dict) and codec.get("name") == "sharding_indexed":
-            stored = _integers(_within(codec, "chunk_shape"))
+            stored = integers(within(codec, "chunk_shape"))
     if stored is None or len(stored) != len(found.shape):
         return None
     size = math.prod(stored) * found.dtype.itemsize
@@ -249,7 +267,7 @@ def chunks_of(found: StoredArray, layout: Layout) -> tuple[int, ...] | None:
     return tuple(max(1, stored[axis]) for axis in layout.spatial)
 
 
-def _within(part: Any, key: str) -> Any:
+def within(part: Any, key: str) -> Any:
     """A value of the configuration of a codec or grid."""
     configuration = part.get("configuration") if isinstance(part, dict) else None
     return configuration.get(key) if isinstance(configuration, dict) else None
