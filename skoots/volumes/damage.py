@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from skoots.errors import SkootsError, VolumeError
+from skoots.refusals import refusal_in
 
 
 @contextmanager
@@ -21,13 +22,15 @@ def damage_names(file: str, problem: str, remedy: str = "Write or copy it again.
 
     Raises:
         VolumeError: the library failed.
+        MemoryError: it asked for more than there is; whoever knows how much says so.
     """
     try:
         yield
-    except SkootsError:
+    except (SkootsError, MemoryError):
         raise
-    except MemoryError as error:
-        raise VolumeError(f"{file} {problem}: it asks for more memory than there is. {remedy}") from error
     except Exception as error:  # parsers of damaged bytes fail with anything, AssertionError to TokenError
+        refusal = refusal_in(error)
+        if refusal is not None:
+            raise VolumeError(f"{file} cannot be read: {refusal.reason}. {refusal.remedy}") from error
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise VolumeError(f"{file} {problem} ({reason}). {remedy}") from error

@@ -63,6 +63,10 @@ def open_volume(
         raise VolumeError(f"{file} is {what}, where its name says {wanted}; check the path.")
     try:
         return _reader(kind)(path, axes, voxel_size)
+    except MemoryError as error:
+        raise VolumeError(
+            f"{file} asks for more memory than there is; it is damaged or too large. Copy or write it again."
+        ) from error
     except OSError as error:
         raise VolumeError(
             f"{file} cannot be read: {error.strerror or error}. Check its permissions."

@@ -91,9 +91,11 @@ class HDF5Volume(Volume):
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         with self._opened() as root, damage_names(self.path, _DAMAGED):
             array = root[self._dataset]
+            read = np.empty([part.stop - part.start for part in index], array.dtype)
             if array.chunks is not None:
                 self._check_chunks(array, index)
-            return np.asarray(array[index])
+            array.read_direct(read, index)
+            return read
 
     def _check_chunks(self, array: Any, index: tuple[slice, ...]) -> None:
         """The library decodes a chunk to its end, however long that is; one that is too long is not begun."""

@@ -72,7 +72,7 @@ class PageReader:
         self.shape = sections.shape
         self._page_shape = tuple(sections.pages[0].shaped)
         self._dtype = sections.dtype
-        stores: dict[int, _Storage] = {}
+        stores: dict[tuple[int, bool], _Storage] = {}
         self._pages = []
         for number, page in enumerate(sections.pages, 1):
             with damage_names(path, f"cannot be read: page {number} is damaged"):
@@ -159,20 +159,22 @@ class PageReader:
         return np.asarray(decoded)
 
 
-def _page(path: str, number: int, page: Page, stores: dict[int, _Storage]) -> _Page:
+def _page(path: str, number: int, page: Page, stores: dict[tuple[int, bool], _Storage]) -> _Page:
     """A page, once its tables are found to hold all its pixels."""
     key = page.keyframe
     assert key is not None
-    if key.hash not in stores:
-        stores[key.hash] = _storage(path, number, key)
-    storage = stores[key.hash]
+    alike = (key.hash, key.is_final)
+    if alike not in stores:
+        stores[alike] = _storage(path, number, key)
+    storage = stores[alike]
     file = page.parent.filehandle.path
     offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
     if storage.decode is None:
         # those of MetaMorph and Zeiss count their bytes in ways of their own
         own = key.is_stk or key.parent.is_lsm
-        if not offsets or offsets[0] == 0 or (sum(counts) < key.nbytes and not own):
-            raise _missing(path, number, f"it has {sum(counts)} of {key.nbytes} bytes")
+        there = sum(counts[: len(offsets)])
+        if not offsets or offsets[0] == 0 or (there < key.nbytes and not own):
+            raise _missing(path, number, f"it has {there} of {key.nbytes} bytes")
         return _Page(file, offsets[:1], (key.nbytes,), storage, {})
     wanted = math.prod(storage.grid)
     if min(len(offsets), len(counts)) < wanted:

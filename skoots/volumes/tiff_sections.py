@@ -186,7 +186,7 @@ def _check_others(
 ) -> None:
     """Every page that is no section has to be a thumbnail, a level of a pyramid or a smaller image."""
     first = found.pages[0]
-    used = {page.offset for page in found.pages if page.parent is first.parent}
+    used = {page.offset for page in found.pages if page.parent is shown[0].parent}
     levels = {page.offset for level in series[0].levels[1:] for page in level if page is not None}
     separate = {
         page.offset
