@@ -127,7 +127,8 @@ def test_groups_of_old_and_of_bioformats2raw(tmp_path, encode, check_reads):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_level_that_lies_deeper_and_is_named_from_within(tmp_path, encode, zarr_format, monkeypatch):
     path = tmp_path / "a.zarr"
-    ome_group(path, multiscale("zyx", [4, 1, 1], {"x": "micrometer"}, levels=("s/0", "s/1")), zarr_format)
+    described = multiscale("zyx", [4, 1, 1], dict.fromkeys("zyx", "micrometer"), levels=("s/0", "s/1"))
+    ome_group(path, described, zarr_format)
     for level in ("0", "1"):
         store(path / "s" / level, encode((3, 4, 5)), zarr_format)
     assert open_volume(f"{path}/s/1/").voxel_size == (8, 2, 2)
