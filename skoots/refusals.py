@@ -1,13 +1,14 @@
 """What the system refuses (space, permission, memory, open files) as one sentence for the user.
 
 Such an error can come from any line that writes, allocates or opens. It is therefore understood in two places
-alone: ``writing`` names the file around code that writes one, and the command line asks ``explained`` about
-everything that reaches it.
+alone: ``writing`` and ``reading`` name the file around code that works on one, and the command line asks
+``explained`` about everything that reaches it.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,21 +19,19 @@ from skoots.errors import SkootsError
 
 ROOM = "Make room or choose another folder."
 RIGHTS = "Change its permissions or choose another folder."
-DESCRIPTORS = "Raise the limit (ulimit -n), or use fewer train_settings.dataloader_workers."
+DESCRIPTORS = "Raise the limit (ulimit -n)."
 MEMORY = "Close other programs, or make smaller what is computed at once."
 
-_REASONS = {
-    errno.ENOSPC: ("there is no space left on the disk", ROOM),
-    errno.EDQUOT: ("there is no space left in your disk quota", ROOM),
-    errno.EFBIG: ("there is no space left: the file reaches the size limit (ulimit -f)", ROOM),
-    errno.EROFS: ("the disk is read-only", RIGHTS),
-    errno.EACCES: ("permission is denied", RIGHTS),
-    errno.EPERM: ("permission is denied", RIGHTS),
-    errno.EMFILE: ("too many files are open", DESCRIPTORS),
-    errno.ENFILE: ("too many files are open on this machine", DESCRIPTORS),
-    errno.EIO: ("the disk reports an input/output error", "Check the disk."),
-    errno.ESTALE: ("the network folder is gone", "Check the connection to it."),
-    errno.ENOMEM: ("memory ran out", MEMORY),
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), RIGHTS),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), DESCRIPTORS),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "Check the disk, or the connection to it."),
+    errno.ENOMEM: MEMORY,
+}
+_PLAINER = {
+    errno.EFBIG: "File too large: there is no space left within the limit for file sizes (ulimit -f)",
+    errno.ENOMEM: "Memory ran out",
 }
 # Libraries in C and C++ hand on no number, or hide it in their text.
 _TEXTS = {
@@ -45,7 +44,8 @@ _TEXTS = {
     r"Too many open files|received 0 items of ancdata": errno.EMFILE,
     r"Input/output error": errno.EIO,
     r"[Oo]ut of memory|not enough memory|an't allocate memory|annot allocate memory|bad_alloc"
-    r"|can't start new thread|failed to map segment": errno.ENOMEM,
+    r"|can't start new thread|failed to map segment"
+    r"|could not (create|execute) a primitive|could not create a memory": errno.ENOMEM,  # oneDNN's words
 }
 _SPEAKING = (OSError, RuntimeError, ValueError, ImportError)
 
@@ -56,7 +56,7 @@ class Refusal:
 
     Args:
         number: of the error, as in ``errno``.
-        reason: half a sentence.
+        reason: what the system says of it.
         remedy: a sentence.
         path: of the file, if the error names it.
     """
@@ -77,22 +77,29 @@ class Refusal:
 
 def refusal_in(error: BaseException | None) -> Refusal | None:
     """What the system refused, if that is what an error is about, or what caused it."""
+    chain: list[BaseException] = []
     while error is not None:
-        number = _number_of(error)
-        if number in _REASONS:
-            path = getattr(error, "filename", None)
-            return Refusal(number, *_REASONS[number], None if path is None else str(path))
+        chain.append(error)
         if not isinstance(error, _SPEAKING):
-            return None  # a bug, also where it came while something else was handled
+            break  # a bug, also where it came while something else was handled
         error = error.__cause__ or error.__context__
+    for number_of in (_number_of, _number_in_text):
+        for found in chain:
+            number = number_of(found)
+            if number in _REMEDIES:
+                path = getattr(found, "filename", None)
+                reason = _PLAINER.get(number) or os.strerror(number)
+                return Refusal(number, reason, _REMEDIES[number], None if path is None else str(path))
     return None
 
 
 def _number_of(error: BaseException) -> int | None:
     if isinstance(error, MemoryError):
         return errno.ENOMEM
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _number_in_text(error: BaseException) -> int | None:
     if not isinstance(error, _SPEAKING):
         return None
     return next((number for text, number in _TEXTS.items() if re.search(text, str(error))), None)
@@ -111,8 +118,7 @@ def explained(error: BaseException, memory: str = MEMORY) -> SkootsError | None:
     if refusal is None:
         return None
     where = f"{refusal.path}: " if refusal.path is not None and not refusal.is_memory else ""
-    reason = refusal.reason if where else refusal.reason[0].upper() + refusal.reason[1:]
-    return SkootsError(f"{where}{reason}. {memory if refusal.is_memory else refusal.remedy}")
+    return SkootsError(f"{where}{refusal.reason}. {memory if refusal.is_memory else refusal.remedy}")
 
 
 @contextmanager
@@ -141,3 +147,26 @@ def writing(path: Path | str, kind: type[SkootsError] = SkootsError) -> Iterator
             reason = (error.strerror or str(error)).rstrip(".")
             raise kind(f"{path} cannot be written: {reason}. Choose another path.") from error
         raise
+
+
+@contextmanager
+def reading(path: Path | str, kind: type[SkootsError] = SkootsError) -> Iterator[None]:
+    """Around code that reads one file: what the system refuses is not taken for damage of the file.
+
+    Args:
+        path: the file, by the name that the user knows.
+        kind: of the error.
+
+    Raises:
+        SkootsError: of that kind. That memory ran out is no matter of this file, and passes.
+    """
+    try:
+        yield
+    except (*_SPEAKING, SkootsError) as error:
+        refusal = refusal_in(error.__cause__ if isinstance(error, SkootsError) else error)
+        if refusal is None or refusal.is_room:
+            raise
+        if refusal.is_memory:
+            raise MemoryError(refusal.reason) from error
+        remedy = "Check its permissions." if refusal.remedy == RIGHTS else refusal.remedy
+        raise kind(f"{path} cannot be read: {refusal.reason}. {remedy}") from error

@@ -14,12 +14,14 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from skoots.errors import SkootsError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+ProgressBar: TypeAlias = "tqdm"
 
 log = logging.getLogger("skoots")
 _NOBODY_READS = {errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.EBADF, errno.ENXIO} | (
@@ -257,7 +259,7 @@ def wants_bars(quiet: bool = False) -> bool:
     return not quiet and speaks() and _stream(sys.stderr).isatty()
 
 
-def progress_bar(steps: Iterable[Any] | None = None, **options: Any) -> tqdm:
+def progress_bar(steps: Iterable[Any] | None = None, **options: Any) -> ProgressBar:
     """A progress bar, over a loop or to be moved by hand; ``options`` are tqdm's."""
     from tqdm import tqdm
 

@@ -18,12 +18,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from skoots.errors import SkootsError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 ENDING = ".partial"  # keeps it out of every search for images and snapshots
 _LOCK, _CONTENT, _REPLACED = "lock", "content", "replaced"
@@ -34,12 +32,11 @@ class Scratch:
     """A hidden folder beside a path, that the next process with the same path removes if this one is killed.
 
     Args:
-        path: the file or folder in whose course it is needed; its parent is made.
+        path: the file or folder in whose course it is needed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._is_removed = path, False
-        path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path)
         while True:
             self.folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ENDING}")
@@ -48,22 +45,36 @@ class Scratch:
             try:
                 held = _acquired(self._lock)
             except BaseException:  # no file can be opened, or a signal came
-                shutil.rmtree(self.folder, ignore_errors=True)
+                remove_tree(self.folder)
                 raise
             # another process may have taken the folder for a dead one's before it was locked
             if held is not False and self.folder.exists():
                 return
             self._lock.release()
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name, which may be another's; a copy where there are no hard links.
+
+        Args:
+            source: the file.
+            target: the name, on the file system of this folder.
+        """
+        # never the name of the last time: it stays where the target was the same file already
+        second = self.folder / secrets.token_hex(8)
+        try:
+            os.link(source, second)
+        except OSError:
+            shutil.copyfile(source, second)
+            flush_to_disk(second)
+        os.replace(second, target)
+
     def remove(self) -> None:
         """Remove it with all that it holds; a second call does nothing."""
         if self._is_removed:
             return
         self._is_removed = True
-        if os.name == "nt":  # an open file cannot be removed
-            self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.release()
+        self._lock.release()  # first: Windows removes no open file, and to remove a folder takes an open one
+        remove_tree(self.folder)
 
     def __enter__(self) -> Scratch:
         return self
@@ -156,7 +167,7 @@ def _sweep(folder: Path, path: Path) -> None:
             replaced.rename(path)
         if os.name == "nt":
             lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
     except OSError:  # in a folder that is read-only, or without locks
         return
     finally:
@@ -164,8 +175,6 @@ def _sweep(folder: Path, path: Path) -> None:
 
 
 def _lock_of(folder: Path) -> BaseFileLock:
-    from filelock import FileLock
-
     return FileLock(folder / _LOCK, thread_local=False)  # one thread may begin a file and another end it
 
 
@@ -175,8 +184,6 @@ def _acquired(lock: BaseFileLock) -> bool | None:
     Raises:
         OSError: its file cannot be made.
     """
-    from filelock import Timeout
-
     try:
         lock.acquire(timeout=0)
     except (Timeout, FileNotFoundError):  # or the folder has just been removed
@@ -188,6 +195,19 @@ def _acquired(lock: BaseFileLock) -> bool | None:
             return None
         raise
     return True
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it, as far as the system lets us, and with one open file if need be."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for place, _, _ in os.walk(folder, topdown=False) if folder.exists() else ():
+        with suppress(OSError):
+            for name in os.listdir(place):
+                (Path(place) / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            os.rmdir(place)
+    with suppress(OSError):
+        os.rmdir(folder)
 
 
 def flush_to_disk(path: Path) -> None:

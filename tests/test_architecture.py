@@ -127,6 +127,70 @@ def test_every_module_says_what_it_is_for():
     assert not silent
 
 
+# What writes to the terminal in Python, by the dotted name under which a module can reach it.
+WRITERS = {
+    "print",
+    "tqdm",
+    "logging.StreamHandler",
+    "logging.basicConfig",
+    "logging.lastResort",
+    "warnings.showwarning",
+}
+WRITERS |= {f"sys.{name}" for name in ("stdout", "stderr", "__stdout__", "__stderr__", "displayhook")}
+WRITERS |= {
+    f"{library}.{name}" for library in ("typer", "click") for name in ("echo", "secho", "progressbar")
+}
+WRITERS |= {f"traceback.print_{what}" for what in ("exc", "exception", "last", "stack", "tb", "list")}
+
+
+def writers_in(source: str) -> set[str]:
+    """The ways to the terminal that a module takes, whatever it calls them."""
+    tree, names = ast.parse(source), {"print": "print"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {
+                a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0]
+                for a in node.names
+            }
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    reached = set(names.values()) - {"print"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            reached.add(f"{names.get(node.value.id, '')}.{node.attr}")
+        elif isinstance(node, ast.Name) and node.id == "print":
+            reached.add("print")
+    return {name for name in reached if name in WRITERS or name.partition(".")[0] == "tqdm"}
+
+
+def test_ways_to_the_terminal_are_found_under_any_name():
+    source = """
+import sys as system, typer
+from sys import stderr as errors
+from tqdm.auto import tqdm
+def say(text):
+    from traceback import print_exc
+    print(text)
+    system.stdout.write(text)
+    typer.echo(text)
+"""
+    assert writers_in(source) == {
+        "print", "sys.stdout", "sys.stderr", "typer.echo", "tqdm.auto.tqdm", "traceback.print_exc",
+    }  # fmt: skip
+    assert not writers_in("import sys\ndef blueprint(sys_stdout): return sys.path, footprint(blueprint)")
+
+
+def test_one_module_writes_to_the_terminal():
+    """It knows encodings, pipes that close and full disks; whoever writes past it does not."""
+    assert writers_in((PACKAGE / "terminal.py").read_text())
+    wrong = {
+        str(path.relative_to(ROOT)): writers_in(path.read_text())
+        for path in modules()
+        if path.name != "terminal.py"
+    }
+    assert not {path: found for path, found in wrong.items() if found}
+
+
 def test_there_is_no_room_named_other():
     names = {part for path in modules() for part in path.relative_to(PACKAGE).with_suffix("").parts}
     assert not names & FORBIDDEN

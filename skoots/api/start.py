@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,9 @@ from skoots.snapshots import (
     read_reference,
     read_snapshot,
 )
+from skoots.snapshots.run_folder import LOCK
 from skoots.training.distributed import Processes
+from skoots.unfinished import remove_tree
 
 REMOTE = "wandb:"
 log = logging.getLogger("skoots")
@@ -145,7 +146,9 @@ def removed_if_it_fails(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            (folder / LOCK).unlink()  # with no file left to open, the rest would find nothing to remove
+        remove_tree(folder)
         with suppress(OSError):
             folder.parent.rmdir()  # of an experiment that has no other run
         raise

@@ -209,9 +209,10 @@ def _train(
     began = time.monotonic()
     folder, processes = start.folder, processes or Processes()
     with ExitStack() as stack:
-        with nullcontext() if start.in_place or not processes.is_first else removed_if_it_fails(folder):
+        fresh = processes.is_first and not start.in_place
+        with removed_if_it_fails(folder) if fresh else nullcontext(), ExitStack() as begun:
             if processes.is_first:
-                stack.enter_context(log_to(folder / "train.log"))
+                begun.enter_context(log_to(folder / "train.log"))
             # Loggers first: a fault in their arguments needs no data to be found.
             loggers = build_loggers(settings, folder) if processes.is_first else []
             with processes.first_before_others():
@@ -221,6 +222,7 @@ def _train(
             runner = build_runner(prepared, start, loggers, progress, processes, stop)
             if processes.is_first:
                 _write_config(prepared.config, start)
+            stack.enter_context(begun.pop_all())  # the log goes on; after a failure it is closed by now
         result = runner.fit()
         outcome = _outcome(folder, result, time.monotonic() - began)
         if outcome.interrupted or not processes.is_first:

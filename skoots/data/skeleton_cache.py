@@ -171,6 +171,7 @@ def _write(place: Path, skeletons: Skeletons, mark: str) -> None:
         key: torch.from_numpy(np.ascontiguousarray(getattr(skeletons, key)))
         for key in ("ids", "starts", "points", "inscribed")
     }
+    place.parent.mkdir(parents=True, exist_ok=True)
     with Unfinished(place) as unfinished, open(unfinished.temporary, "wb") as file:
         torch.save(content, file)
 

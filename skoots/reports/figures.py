@@ -380,6 +380,10 @@ def _save(figure, path: str | Path) -> Path:  # type: ignore[no-untyped-def]
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
-    with writing(path), Unfinished(path) as file:
-        FigureCanvasAgg(figure).print_figure(file.temporary, dpi=figure.dpi, format="png", facecolor="white")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Unfinished(path) as file:
+            FigureCanvasAgg(figure).print_figure(
+                file.temporary, dpi=figure.dpi, format="png", facecolor="white"
+            )
     return path

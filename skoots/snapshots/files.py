@@ -23,7 +23,7 @@ from skoots.errors import SnapshotError
 from skoots.refusals import refusal_in
 from skoots.snapshots.contents import plain
 from skoots.snapshots.run_folder import what_lies_in
-from skoots.unfinished import Unfinished
+from skoots.unfinished import Scratch, Unfinished, flush_to_disk
 
 FORMAT = 1
 """Number of the layout that this version writes; it reads this one and all before."""
@@ -86,9 +86,12 @@ def write_snapshot(
             _write_sealed(content, file.temporary)
             verify(file.temporary)
             if keep_as is not None and path.exists():
-                link(path, Path(keep_as))
+                file.link(path, Path(keep_as))
             for name in map(Path, links):
-                link(file.temporary, name)
+                name.parent.mkdir(exist_ok=True)
+                file.link(file.temporary, name)
+            for folder in {name.parent for name in map(Path, links)} - {path.parent}:
+                flush_to_disk(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         refusal = refusal_in(error)
         reason, remedy = (_reason(error), "") if refusal is None else (refusal.reason, f" {refusal.remedy}")
@@ -113,11 +116,8 @@ def _write_sealed(content: dict[str, Any], path: Path) -> None:
 
 def link(source: Path, target: Path) -> None:
     """A second name for the same bytes; a copy where the file system has no hard links."""
-    with Unfinished(target) as file:
-        try:
-            os.link(source, file.temporary)
-        except OSError:
-            shutil.copyfile(source, file.temporary)
+    with Scratch(target) as scratch:
+        scratch.link(source, target)
 
 
 def remove_if_there(path: Path) -> None:

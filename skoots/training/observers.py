@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from skoots.loggers.base import Logger
 from skoots.snapshots import Saved, aliases_of
-from skoots.terminal import progress_bar
+from skoots.terminal import ProgressBar, progress_bar
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from skoots.training.runner import TrainingRunner
 
 log = logging.getLogger("skoots")
@@ -97,8 +95,8 @@ class ProgressObserver(Observer):
 
     def __init__(self, every: int = 10, show: bool = True) -> None:
         self.every, self.show = every, show
-        self.bar: tqdm | None = None
-        self.warmup: tqdm | None = None
+        self.bar: ProgressBar | None = None
+        self.warmup: ProgressBar | None = None
 
     def warmup_step(self, runner: TrainingRunner, done: int, losses: Mapping[str, Any]) -> None:
         if self.warmup is None and self.show:

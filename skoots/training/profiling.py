@@ -109,8 +109,10 @@ class ProfileObserver(Observer):
         """A full disk costs the file, not the training."""
         path = self.folder / name
         try:
-            with writing(path), Unfinished(path) as file:
-                write(file.temporary)
+            with writing(path):
+                self.folder.mkdir(exist_ok=True)
+                with Unfinished(path) as file:
+                    write(file.temporary)
             log.info("%s of steps %d to %d: %s", what, self.first, self.last, path)
         except SkootsError as error:
             log.error("%s Training goes on.", error)

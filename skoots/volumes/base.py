@@ -13,7 +13,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.refusals import writing
+from skoots.refusals import MEMORY, reading, writing
 from skoots.volumes.layout import Layout
 from skoots.volumes.segments import SegmentCache
 
@@ -94,13 +94,14 @@ class Volume(ABC):
         if box.is_empty:
             return np.zeros(self._array_shape(box), self.dtype)
         try:
-            array = self.layout.channels_first(self._read(self.layout.index(box)))
-            return np.ascontiguousarray(array, dtype=self.dtype)
+            with reading(self.path, VolumeError):
+                stored = self._read(self.layout.index(box))
+            return np.ascontiguousarray(self.layout.channels_first(stored), dtype=self.dtype)
         except MemoryError as error:
             size = math.prod(self._array_shape(box)) * self.dtype.itemsize / 2**30
             raise VolumeError(
-                f"{self.path}: the {size:.3g} GiB of the box from {box.start} to {box.stop} do not fit into "
-                "memory. Read smaller boxes; if the volume should not be so large, write it again."
+                f"{self.path}: memory ran out while {size:.3g} GiB were read, the box from {box.start} to "
+                f"{box.stop}. {MEMORY} If the volume should not be so large, it is damaged."
             ) from error
 
     def read_all(self) -> np.ndarray:

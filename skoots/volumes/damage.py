@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from skoots.errors import SkootsError, VolumeError
-from skoots.refusals import refusal_in
 
 
 @contextmanager
@@ -22,15 +21,12 @@ def damage_names(file: str, problem: str, remedy: str = "Write or copy it again.
 
     Raises:
         VolumeError: the library failed.
-        MemoryError: it asked for more than there is; whoever knows how much says so.
+        MemoryError: there was not enough, which need not be the file's fault.
     """
     try:
         yield
     except (SkootsError, MemoryError):
         raise
     except Exception as error:  # parsers of damaged bytes fail with anything, AssertionError to TokenError
-        refusal = refusal_in(error)
-        if refusal is not None:
-            raise VolumeError(f"{file} cannot be read: {refusal.reason}. {refusal.remedy}") from error
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise VolumeError(f"{file} {problem} ({reason}). {remedy}") from error

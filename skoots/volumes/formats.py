@@ -10,7 +10,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.refusals import writing
+from skoots.refusals import MEMORY, reading, writing
 from skoots.registry import near_misses
 from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume
@@ -62,10 +62,11 @@ def open_volume(
         what, wanted = ("a folder", "a file") if Path(file).is_dir() else ("a file", "a Zarr folder")
         raise VolumeError(f"{file} is {what}, where its name says {wanted}; check the path.")
     try:
-        return _reader(kind)(path, axes, voxel_size)
+        with reading(file, VolumeError):
+            return _reader(kind)(path, axes, voxel_size)
     except MemoryError as error:
         raise VolumeError(
-            f"{file} asks for more memory than there is; it is damaged or too large. Copy or write it again."
+            f"{file} asks for more memory than there is. {MEMORY} If it is a small file, it is damaged."
         ) from error
     except OSError as error:
         raise VolumeError(
@@ -171,6 +172,7 @@ def create_volume(
     kind = format_of(path)
     target = None
     with writing(path, VolumeError):
+        _make_folder_of(path)
         try:
             if kind == "hdf5":
                 from skoots.volumes.hdf5 import HDF5Output
@@ -229,13 +231,19 @@ def write_volume(
 
         check_output(path, overwrite)
         layout = _output_layout(str(path), shape, channels)
-        with writing(path, VolumeError), Unfinished(Path(path), overwrite, VolumeError) as target:
-            write_compressed(target, array, layout, voxel_size, unit)
+        with writing(path, VolumeError):
+            _make_folder_of(str(path))
+            with Unfinished(Path(path), overwrite, VolumeError) as target:
+                write_compressed(target, array, layout, voxel_size, unit)
         return
     with create_volume(
         path, shape, array.dtype, voxel_size, unit, channels, chunks, overwrite, zarr_format
     ) as volume:
         volume.write(Box.of_shape(shape), array)
+
+
+def _make_folder_of(path: str) -> None:
+    Path((split_name(path) or (path, None))[0]).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _output_layout(path: str, shape: Sequence[int], channels: int | None) -> Layout:

@@ -1,18 +1,12 @@
-"""Tables, phrases and the log."""
+"""Tables and phrases."""
 
 from __future__ import annotations
 
-import io
-import logging
-import sys
 from pathlib import Path
 
 import pytest
-from tqdm import tqdm
 
 from skoots.cli import console
-
-log = logging.getLogger("skoots")
 
 
 def test_columns_are_aligned_and_lines_have_no_trailing_blanks() -> None:
@@ -51,57 +45,3 @@ def test_commands_can_be_copied() -> None:
 
 def test_places_leave_out_what_is_not_there() -> None:
     assert console.places({"Run": Path("a"), "Picture": None, "Labels": Path("b")}) == "Run     a\nLabels  b"
-
-
-def test_log_goes_to_stderr_while_a_command_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    before = (log.level, list(log.handlers))
-    with console.log_to_stderr():
-        log.info("epoch %d", 3)
-        log.warning("odd")
-        log.debug("hidden")
-        console.show_warnings_only()
-        log.info("hidden too")
-        log.error("bad")
-    log.info("after")
-    captured = capsys.readouterr()
-    assert captured.err == "epoch 3\nwarning: odd\nerror: bad\n"
-    assert captured.out == ""
-    assert (log.level, list(log.handlers)) == before
-
-
-def test_quiet_hides_nothing_from_other_handlers() -> None:
-    lines = io.StringIO()
-    other = logging.StreamHandler(lines)
-    log.addHandler(other)
-    try:
-        with console.log_to_stderr():
-            console.show_warnings_only()
-            log.info("for the file")
-    finally:
-        log.removeHandler(other)
-    assert lines.getvalue() == "for the file\n"
-
-
-def test_log_does_not_break_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with console.log_to_stderr(), tqdm(total=2, file=terminal, ncols=40, mininterval=0) as bar:
-        bar.update()
-        log.info("epoch 1")
-        bar.update()
-    lines = terminal.getvalue().split("\n")
-    written = next(line for line in lines if "epoch 1" in line)
-    assert written.split("\r")[-1] == "epoch 1"  # the bar was wiped from the line before
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert not console.wants_bars(quiet=False)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert console.wants_bars(quiet=False)
-    assert not console.wants_bars(quiet=True)

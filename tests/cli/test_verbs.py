@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -242,6 +243,38 @@ def test_sigterm_ends_any_verb_with_its_status(stand_in: StandIn, capsys: pytest
     stand_in("segment", terminated)
     assert main(["segment", "v.tif", "-s", "x.pt"]) == 143
     assert capsys.readouterr().err == "skoots: stopped by SIGTERM.\n"
+
+
+TRAINING = ["train", "mito.yaml"]
+SEGMENTING = ["segment", "v.tif", "-s", "x.pt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "sentence"),
+    [
+        (TRAINING, MemoryError(), "Memory ran out. Take a smaller data.crop_size or"),
+        (["resume", "r"], RuntimeError("CUDA out of memory."), "Take a smaller data.crop_size"),
+        (SEGMENTING, RuntimeError("DefaultCPUAllocator: not enough memory"), "Take smaller tiles (--tile)"),
+        (["skeletonize", "d"], MemoryError(), "Memory ran out. Take fewer --threads."),
+        (["publish", "r", "-o", "p"], MemoryError(), "Memory ran out. Close other programs"),
+        (SEGMENTING, OSError(errno.EMFILE, "Too many open files"), "Too many open files. Raise the limit"),
+        (TRAINING, PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied."),
+        (["demo"], OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Make room"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    words: list[str],
+    error: Exception,
+    sentence: str,
+    stand_in: StandIn,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stand_in(words[0], error)
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("skoots: ") and sentence in told and told.count("\n") == 1
+    assert main([*words, "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

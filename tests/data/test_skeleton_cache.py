@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -92,6 +93,42 @@ def test_a_read_only_folder_uses_the_users_cache(path, labels, user_cache, monke
     other = path.parent.parent / "other" / path.name  # another folder, the same name: another place
     other.parent.mkdir()
     assert skeleton_cache._cached(other) != skeleton_cache._cached(path)
+
+
+@pytest.fixture
+def read_only(monkeypatch, user_cache):
+    """Neither the folder of the data nor the user's cache takes a file."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(skeleton_cache, "Unfinished", refuse)
+    monkeypatch.setattr(skeleton_cache, "_said", set())
+
+
+def test_without_any_place_to_keep_them_it_is_said_once(path, labels, read_only, caplog):
+    other = path.with_name("b.skeletons.trch")
+    for place in (path, other, path):
+        skeletons, traced = load_or_trace(place, labels, ISOTROPIC)
+        assert traced and same(skeletons, skeletonize(labels, ISOTROPIC))
+    (told,) = caplog.messages
+    assert told.startswith("Skeletons are not kept, and traced again by the next training. ")
+    assert told.count("Read-only file system") == 2 and "Make room" not in told  # of both places
+    with pytest.raises(VolumeError, match=r"a\.skeletons\.trch cannot be written: Read-only file system"):
+        load_or_trace(path, labels, ISOTROPIC, must_keep=True)
+
+
+def test_a_full_disk_beside_the_labels_uses_the_users_cache(path, labels, user_cache, monkeypatch, caplog):
+    real = skeleton_cache.Unfinished
+
+    def full_here(place, *words):
+        if place.parent == path.parent:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(place, *words)
+
+    monkeypatch.setattr(skeleton_cache, "Unfinished", full_here)
+    assert load_or_trace(path, labels, ISOTROPIC)[1] and not load_or_trace(path, labels, ISOTROPIC)[1]
+    assert not path.exists() and not caplog.messages
 
 
 def test_overwrite_traces_anew(path, labels):

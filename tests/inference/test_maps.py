@@ -23,7 +23,7 @@ def test_maps_are_kept_by_box_in_five_bytes_or_so(
     limit = int(np.prod(shape)) * (len(shape) + 6)
     monkeypatch.setattr(module, "IN_MEMORY_BYTES", limit - in_files)
     maps = Maps(shape, tmp_path)
-    assert len(list(tmp_path.glob(".skoots-maps-*/*.npy"))) == 4 * in_files
+    assert len(list(tmp_path.glob(".maps.*/*.npy"))) == 4 * in_files
     assert isinstance(maps.vector, np.memmap) == in_files
     assert [a.dtype.name for a in (maps.vector, maps.semantic, maps.skeleton, maps.labels)] == [
         "int8", "uint8", "uint8", "int32",
@@ -65,6 +65,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     monkeypatch.setattr(module, "IN_MEMORY_BYTES", 1)
-    with pytest.raises(VolumeError, match=r"No space left on device.*write the output to a larger disk"):
+    with pytest.raises(VolumeError, match=r"No space left on device.*Write the output to a larger disk"):
         Maps((4, 5, 6), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -195,7 +195,7 @@ def test_missing_and_foreign_tables(tmp_path):
 
 def test_a_picture_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SkootsError, match=r"picture\.png cannot be written: .*Choose another folder"):
+    with pytest.raises(SkootsError, match=r"picture\.png cannot be written: .*Choose another path"):
         write_panels(tmp_path / "file" / "picture.png", [("a", np.zeros((2, 2), np.uint8))])
 
 

@@ -218,7 +218,7 @@ def test_a_file_size_limit_is_a_snapshot_error_and_no_half_file(tmp_path: Path) 
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(
-            SnapshotError, match=r"latest\.pt could not be written: .* make room or give a folder"
+            SnapshotError, match=r"latest\.pt could not be written: File too large: .* Make room or choose"
         ):
             manager.save({"net": {"w": torch.ones(100_000)}, "epoch": 2}, 2, is_best=False)
     finally:

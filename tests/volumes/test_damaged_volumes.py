@@ -295,7 +295,7 @@ def test_more_voxels_than_there_is_memory(tmp_path, reader):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("raw", (10**4, 10**4, 10**4), "u2", chunks=(64, 64, 64))
     status, said = reader(tmp_path / "a.h5")
-    assert status == 2 and "do not fit into memory. Read smaller boxes" in said
+    assert status == 2 and "memory ran out while" in said and "it is damaged" in said
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_dataset("raw", (10**7, 10**7, 10**7), "u2", chunks=(64, 64, 64))
     with pytest.raises(VolumeError, match=r"b\.h5 is damaged: no file holds the voxels of shape"):
