@@ -177,7 +177,7 @@ def default_output(volume: Path) -> Path:
 
 
 def _beside(target: Path, name: str) -> Path:
-    """``OUT.name.tif``; of HDF5 another file, since only one data set of a file can be written at a time."""
+    """``OUT.name.tif``; of HDF5 in a file of its own, under the same name of the data set."""
     file = _file_of(target)
     return Path(f"{file.with_suffix('')}.{name}{file.suffix}{str(target)[len(str(file)) :]}")
 

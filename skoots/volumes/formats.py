@@ -175,7 +175,7 @@ def create_volume(
         _make_folder_of(path)
         try:
             if kind == "hdf5":
-                from skoots.volumes.hdf5 import HDF5Output
+                from skoots.volumes.hdf5_output import HDF5Output
 
                 return HDF5Output(path, layout, dtype, voxel_size, unit, stored_chunks, overwrite)
             target = Unfinished(Path(path), overwrite, VolumeError)

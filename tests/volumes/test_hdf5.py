@@ -170,7 +170,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-import skoots.volumes.hdf5 as hdf5
+import skoots.volumes.hdf5_output as hdf5
 from skoots.geometry import Box
 from skoots.volumes import create_volume
 
@@ -221,7 +221,7 @@ def test_a_writer_that_never_ends_is_waited_for_so_long(tmp_path, encode, monkey
     from filelock import FileLock
 
     path = tmp_path / "o.h5"
-    monkeypatch.setattr("skoots.volumes.hdf5.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("skoots.volumes.hdf5_output.PATIENCE_SECONDS", 0.1)
     volume = begun(path, "a", encode)
     with (
         FileLock(tmp_path / ".o.h5.lock"),
