@@ -23,7 +23,7 @@ from skoots.volumes.units import plain_unit
 
 _NAME = re.compile(r"^(?P<file>.*\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?$", re.IGNORECASE | re.DOTALL)
 _CHUNK_OVERHEAD = 2**16
-_DAMAGED = "is truncated, damaged or no HDF5 file"
+_DAMAGED = "is damaged"
 # attributes that hold edge lengths in z y x: ours, ilastik's and PlantSeg's, CREMI's
 _SIZE_ATTRIBUTES = ("voxel_size", "element_size_um", "resolution", "spacing")
 
@@ -107,7 +107,7 @@ def opened(h5py: Any, file: str) -> Iterator[Any]:
     Raises:
         VolumeError: it is damaged, or another program writes to it.
     """
-    with damage_names(file, _DAMAGED):
+    with damage_names(file, "is truncated or no HDF5 file"):
         try:
             root = h5py.File(file, "r")
         except BlockingIOError as error:

@@ -92,7 +92,7 @@ def test_damaged_files(tmp_path, encode):
     with h5py.File(path, "w") as file:
         file["raw"] = encode((30, 40, 50))
     os.truncate(path, os.path.getsize(path) // 2)
-    with pytest.raises(VolumeError, match=r"a\.h5 is truncated, damaged or no HDF5 file"):
+    with pytest.raises(VolumeError, match=r"a\.h5 is truncated or no HDF5 file"):
         open_volume(path)
     path.write_bytes(b"")
     with pytest.raises(VolumeError, match=r"a\.h5 is empty \(0 bytes\)"):
