@@ -169,6 +169,10 @@ def _page(path: str, number: int, page: Page, stores: dict[tuple[int, bool], _St
     storage = stores[alike]
     file = page.parent.filehandle.path
     offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
+    if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in (*offsets, *counts, *storage.piece)):
+        raise VolumeError(
+            f"{path}: page {number} is damaged: its tables hold no counts. Copy or write it again."
+        )
     if storage.decode is None:
         # those of MetaMorph and Zeiss count their bytes in ways of their own
         own = key.is_stk or key.parent.is_lsm

@@ -75,6 +75,8 @@ def sections_of(path: str, tif: TiffFile) -> Sections:
         found = _stack(path, shown)
     else:
         found = Sections(_pages(path, first), tuple(first.shape), first.axes, _dtype(path, first.keyframe))
+    if not all(isinstance(n, int) and n >= 0 for n in found.shape):
+        raise VolumeError(f"{path} is damaged: its shape is {found.shape}. Copy or write it again.")
     if 0 in found.shape:
         raise VolumeError(f"{path} holds no voxels.")
     _check_alike(path, found.pages)

@@ -258,6 +258,16 @@ def empty_second(data: bytearray, tag: tifffile.TiffTag) -> None:
     data[tag.valueoffset + width : tag.valueoffset + 2 * width] = bytes(width)
 
 
+def mistype(data: bytearray, tag: tifffile.TiffTag) -> None:
+    struct.pack_into("<H", data, tag.offset + 2, {4: 11, 3: 8}[int(tag.dtype)])  # floats, signed integers
+
+
+def make_negative(data: bytearray, tag: tifffile.TiffTag) -> None:
+    struct.pack_into("<H", data, tag.offset + 2, 9)
+    at = tag.valueoffset if tag.dtype == 4 else tag.offset + 8
+    struct.pack_into("<i", data, at, -4096)
+
+
 def halve(data: bytearray, tag: tifffile.TiffTag) -> None:
     width = {3: 2, 4: 4}[int(tag.dtype)]
     count = int.from_bytes(data[tag.valueoffset : tag.valueoffset + width], "little") // 2
@@ -285,6 +295,17 @@ def test_a_table_that_lacks_pieces_is_a_fault(tmp_path, compression, pieces, tag
     edit(tmp_path / "a.tif", tags, change)
     with pytest.raises(VolumeError, match=r"a\.tif: pixels of page 4 are missing"):
         open_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("tags", [OFFSETS, (256,), (257,), (278, 322)])
+@pytest.mark.parametrize("change", [mistype, make_negative])
+def test_numbers_that_are_no_counts_are_a_fault(tmp_path, compression, tags, change):
+    for pieces in (STRIPS, TILES) if tags != (278, 322) or compression else ():
+        write_pages(tmp_path / "a.tif", lambda n, pieces=pieces: {"compression": compression, **pieces})
+        edit(tmp_path / "a.tif", tags, change)
+        with pytest.raises(VolumeError, match=r"a\.tif"):
+            open_volume(tmp_path / "a.tif").read_all()
 
 
 @pytest.mark.parametrize("codec", [*CODECS, "jpeg", "jpeg2000", "png"])
