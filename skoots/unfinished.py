@@ -106,10 +106,8 @@ class Unfinished(Scratch):
             SkootsError: something of this name has appeared meanwhile.
         """
         if self.path.exists() and not self.overwrite:
-            kept = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
-            self.temporary.rename(kept)
             raise self._kind(
-                f"{self.path} has appeared meanwhile; what was to be written there is in {kept}."
+                f"{self.path} has appeared meanwhile; what was to be written there is in {self.set_aside()}."
             )
         flush_to_disk(self.temporary)
         if self.temporary.is_dir() and os.path.lexists(self.path):
@@ -120,6 +118,12 @@ class Unfinished(Scratch):
             os.replace(self.temporary, self.path)
         flush_to_disk(self.path.parent)
         self.remove()
+
+    def set_aside(self) -> Path:
+        """Give it another name, as it cannot have its own; this is returned."""
+        kept = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
+        self.temporary.rename(kept)
+        return kept
 
     def __enter__(self) -> Unfinished:
         return self

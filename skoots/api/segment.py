@@ -107,11 +107,12 @@ def segment(
     for path in map_paths.values():
         _keep_input(volume, path)
         check_output(path, overwrite)
-    size = image.voxel_size or loaded.facts.voxel_size
+    # what was used is what the outputs state; the model's own comes without a unit
+    size, unit = (image.voxel_size, image.unit) if image.voxel_size else (loaded.facts.voxel_size, None)
     plan = make_plan(loaded, image, size, tile, decoding)
     with contextlib.ExitStack() as files:
         labels = files.enter_context(
-            create_volume(target, image.shape, np.int32, image.voxel_size, image.unit, overwrite=overwrite)
+            create_volume(target, image.shape, np.int32, size, unit, overwrite=overwrite)
         )
         outputs: dict[str, WritableVolume] = {
             name: files.enter_context(
@@ -119,8 +120,8 @@ def segment(
                     map_paths[name],
                     image.shape,
                     np.float32,
-                    image.voxel_size,
-                    image.unit,
+                    size,
+                    unit,
                     channels,
                     overwrite=overwrite,
                 )
@@ -178,7 +179,7 @@ def default_output(volume: Path) -> Path:
 
 
 def _beside(target: Path, name: str) -> Path:
-    """``OUT.name.tif``; of HDF5 another file, since only one data set of a file can be written at a time."""
+    """``OUT.name.tif``; of HDF5 in a file of its own, under the same name of the data set."""
     file = _file_of(target)
     return Path(f"{file.with_suffix('')}.{name}{file.suffix}{str(target)[len(str(file)) :]}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.refusals import reading, writing
+from skoots.refusals import MEMORY, reading, writing
 from skoots.volumes.layout import Layout
 from skoots.volumes.segments import SegmentCache
 
@@ -50,6 +51,10 @@ class Volume(ABC):
         self.path = path
         self.layout = layout
         self.dtype = _number_type(path, dtype)
+        if math.prod(layout.stored_shape) * self.dtype.itemsize > sys.maxsize:
+            raise VolumeError(
+                f"{path} is damaged: no file holds the voxels of shape {layout.stored_shape}. Write it again."
+            )
         if given_voxel_size is not None:
             voxel_size, unit = _stated_voxel_size(path, given_voxel_size, len(layout.shape)), None
         self.voxel_size = plausible_voxel_size(voxel_size, len(layout.shape))
@@ -90,10 +95,16 @@ class Volume(ABC):
         self._check_box(box)
         if box.is_empty:
             return np.zeros(self._array_shape(box), self.dtype)
-        with reading(self.path, VolumeError):
-            stored = self._read(self.layout.index(box))
-        array = self.layout.channels_first(stored)
-        return np.ascontiguousarray(array, dtype=self.dtype)
+        try:
+            with reading(self.path, VolumeError):
+                stored = self._read(self.layout.index(box))
+            return np.ascontiguousarray(self.layout.channels_first(stored), dtype=self.dtype)
+        except MemoryError as error:
+            size = math.prod(self._array_shape(box)) * self.dtype.itemsize / 2**30
+            raise VolumeError(
+                f"{self.path}: memory ran out while {size:.3g} GiB were read, the box from {box.start} to "
+                f"{box.stop}. {MEMORY} If the volume should not be so large, it is damaged."
+            ) from error
 
     def read_all(self) -> np.ndarray:
         """The whole volume in memory: (*S) or (C, *S)."""

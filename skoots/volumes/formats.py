@@ -10,7 +10,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.refusals import reading, writing
+from skoots.refusals import MEMORY, reading, writing
 from skoots.registry import near_misses
 from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume
@@ -64,6 +64,10 @@ def open_volume(
     try:
         with reading(file, VolumeError):
             return _reader(kind)(path, axes, voxel_size)
+    except MemoryError as error:
+        raise VolumeError(
+            f"{file} asks for more memory than there is. {MEMORY} If it is a small file, it is damaged."
+        ) from error
     except OSError as error:
         raise VolumeError(
             f"{file} cannot be read: {error.strerror or error}. Check its permissions."
@@ -171,9 +175,9 @@ def create_volume(
         _make_folder_of(path)
         try:
             if kind == "hdf5":
-                from skoots.volumes.hdf5 import HDF5Output
+                from skoots.volumes.hdf5_output import HDF5Output
 
-                return HDF5Output(path, layout, dtype, voxel_size, unit, stored_chunks)
+                return HDF5Output(path, layout, dtype, voxel_size, unit, stored_chunks, overwrite)
             target = Unfinished(Path(path), overwrite, VolumeError)
             if kind == "zarr":
                 from skoots.volumes.zarr import ZarrOutput

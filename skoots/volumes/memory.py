@@ -10,6 +10,7 @@ import numpy as np
 from skoots.errors import VolumeError
 from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume, place_of_file
+from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, guess_axes, layout_of
 from skoots.volumes.output import reserve
 
@@ -30,12 +31,14 @@ class NumpyVolume(Volume):
     def __init__(self, path: str, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> None:
         if Path(path).stat().st_size == 0:
             raise VolumeError(f"{path} is empty (0 bytes); write or copy it again.")
-        try:
-            self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        with damage_names(path, "is truncated or no NumPy file", "Write it again with numpy.save."):
+            self._array: np.memmap = np.lib.format.open_memmap(path, mode="r")
+        rest = Path(path).stat().st_size - self._array.offset - self._array.nbytes
+        if rest != 0:
             raise VolumeError(
-                f"{path} is truncated or no NumPy file ({error}); write it again with numpy.save."
-            ) from error
+                f"{path} is damaged: {rest} bytes follow its array of shape {self._array.shape}. Write it "
+                "again with numpy.save."
+            )
         layout = layout_of(path, self._array.shape, guess_axes(self._array.shape), axes)
         super().__init__(path, layout, self._array.dtype, None, None, axes, voxel_size)
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import os
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from skoots.errors import VolumeError
 from skoots.unfinished import Unfinished
 from skoots.volumes.base import Volume, WritableVolume, place_of_file
+from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.output import reserve
 from skoots.volumes.segments import SEGMENTS, SegmentCache
 from skoots.volumes.tiff_metadata import voxel_size_of
 from skoots.volumes.tiff_pages import PageReader
-from skoots.volumes.tiff_structure import check_page_chain, check_segments
+from skoots.volumes.tiff_sections import sections_of
+from skoots.volumes.tiff_structure import check_page_chain
 from skoots.volumes.units import OME_UNITS, convert
+
+# what it logs of a damaged file, and then reads on, is a fault here
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 # a little below 4 GiB, as offsets must reach the page directories behind the pixels too
 BIGTIFF_BYTES = 2**32 - 2**25
@@ -37,7 +40,7 @@ class TiffVolume(Volume):
         cache: where decoded pieces are kept; a file that is mapped needs none.
 
     Raises:
-        VolumeError: the file is empty, truncated, no TIFF, or holds no single image.
+        VolumeError: the file is empty, damaged, no TIFF, or holds no single image, or sections are missing.
     """
 
     def __init__(
@@ -48,17 +51,16 @@ class TiffVolume(Volume):
         cache: SegmentCache = SEGMENTS,
     ) -> None:
         check_page_chain(path)
-        try:
-            with tifffile.TiffFile(path) as tif:
-                series = _only_series(path, tif)
-                layout = layout_of(path, series.shape, series.axes, axes)
+        with damage_names(path, "cannot be read as a TIFF image"):
+            tif = tifffile.TiffFile(path)
+        with tif:
+            sections = sections_of(path, tif)
+            layout = layout_of(path, sections.shape, sections.axes, axes)
+            with damage_names(path, "has metadata that cannot be read"):
                 lengths, unit = voxel_size_of(tif, len(layout.shape))
-                self._part = _reader(path, tif, series, cache)
-                dtype = np.dtype(series.dtype)
-        except (tifffile.TiffFileError, ValueError, LookupError, OSError, struct.error) as error:
-            raise VolumeError(f"{path} cannot be read as a TIFF image: {error}. Write it again.") from error
+            self._read_part = PageReader(path, sections, cache).read
         self._cache = cache
-        super().__init__(path, layout, dtype, lengths, unit, axes, voxel_size)
+        super().__init__(path, layout, sections.dtype, lengths, unit, axes, voxel_size)
 
     def cached_in(self, cache: SegmentCache) -> Volume:
         return TiffVolume(self.path, *self._given, cache)
@@ -70,36 +72,7 @@ class TiffVolume(Volume):
         return place_of_file(self.path)
 
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
-        return self._part(index)
-
-
-def _only_series(path: str, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    if not tif.series:
-        raise VolumeError(f"{path} is a TIFF file without an image; write it again.")
-    first, others = tif.series[0], tif.series[1:]
-    if first.dtype is None or math.prod(first.shape) == 0:
-        raise VolumeError(f"{path} holds no voxels.")
-    # a smaller one beside it is a thumbnail or a slide's label
-    if any(math.prod(series.shape) >= math.prod(first.shape) for series in others):
-        raise VolumeError(
-            f"{path} holds {len(tif.series)} separate images; save the one to use as a file of its own."
-        )
-    return first
-
-
-def _reader(
-    path: str, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, cache: SegmentCache
-) -> Callable[[tuple[slice, ...]], np.ndarray]:
-    """What gives a part of the series once the file is closed."""
-    offset, dtype = series.dataoffset, np.dtype(series.dtype)
-    if offset is not None and not series.is_multifile:
-        check_segments(path, os.path.getsize(path), [(offset, math.prod(series.shape) * dtype.itemsize)])
-        mapped = np.memmap(path, dtype.newbyteorder(tif.byteorder), "r", offset, tuple(series.shape))
-        return lambda index: np.array(mapped[index])
-    pages = PageReader(path, series, cache)
-    for file, segments in pages.segments().items():
-        check_segments(file, os.path.getsize(file), segments)
-    return pages.read
+        return self._read_part(index)
 
 
 class TiffOutput(WritableVolume):

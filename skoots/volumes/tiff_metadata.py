@@ -36,6 +36,32 @@ def voxel_size_of(tif: TiffFile, ndim: int) -> VoxelSize:
     return _from_tags(page, ndim)
 
 
+def ome_set(xml: str, name: str) -> tuple[str | None, list[str]]:
+    """Which other files hold parts of an OME-TIFF image.
+
+    Args:
+        xml: the OME-XML of one file; none are read out of damaged XML.
+        name: name of that file.
+
+    Returns:
+        the file that describes the set where this one does not, else None; the other files with its pixels.
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None, []
+    own, files = root.get("UUID"), dict[str, None]()
+    for element in root.iter():
+        tag = element.tag.rpartition("}")[2]
+        if tag == "BinaryOnly":
+            return element.get("MetadataFile", "another file"), []
+        file = element.get("FileName") if tag == "UUID" else None
+        # a file that was renamed is known by its number
+        if file and file.lower() != name.lower() and (own is None or element.text != own):
+            files[file] = None
+    return None, list(files)
+
+
 def _from_ome(xml: str, ndim: int) -> VoxelSize:
     try:
         root = ElementTree.fromstring(xml)

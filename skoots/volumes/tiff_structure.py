@@ -80,7 +80,12 @@ def check_page_chain(path: str) -> None:
         if offset == 0:
             raise VolumeError(f"{path} is a TIFF file without an image; write it again.")
         seen: set[int] = set()
-        while offset != 0 and offset not in seen:
+        while offset != 0:
+            if offset in seen:
+                raise VolumeError(
+                    f"{path} is damaged: its page {len(seen)} is followed by one that came before. Copy or "
+                    "write it again."
+                )
             seen.add(offset)
             following = _next_page(file, flavour, offset, size)
             if following is None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from skoots.errors import VolumeError
 from skoots.unfinished import Unfinished, flush_to_disk
 from skoots.volumes.base import Volume, WritableVolume, place_of_file
 from skoots.volumes.cache import ChunkCache
+from skoots.volumes.damage import damage_names
 from skoots.volumes.layout import Layout, layout_of
 from skoots.volumes.segments import SegmentCache
 from skoots.volumes.units import convert
+from skoots.volumes.zarr_chunks import BloscLengths
 from skoots.volumes.zarr_metadata import StoredArray, chunks_of, find_array, group_metadata
 
 _DRIVERS = {2: "zarr", 3: "zarr3"}
@@ -45,6 +46,7 @@ class ZarrVolume(Volume):
         lengths, unit = _voxel_size(found, layout)
         self._node = found.node
         self._chunks = chunks_of(found, layout)
+        self._lengths = BloscLengths(path, found)
         self._store: Any = None
         super().__init__(path, layout, found.dtype, lengths, unit, axes, voxel_size)
 
@@ -57,16 +59,16 @@ class ZarrVolume(Volume):
     def _read(self, index: tuple[slice, ...]) -> np.ndarray:
         import tensorstore
 
-        try:
+        with damage_names(
+            self.path,
+            "cannot be read",
+            "It is damaged or of a compression that is not supported; write it again.",
+        ):
             if self._store is None:
                 spec = {"driver": _DRIVERS[self._node.zarr_format], "kvstore": _kvstore(self._node.folder)}
                 self._store = tensorstore.open(spec, open=True, read=True).result()
+            self._lengths.check(index)
             return np.asarray(self._store[index].read().result())
-        except (ValueError, OSError) as error:
-            raise VolumeError(
-                f"{self.path} cannot be read: {error}. It is damaged or of a compression that is not "
-                "supported; write it again."
-            ) from error
 
 
 def _voxel_size(found: StoredArray, layout: Layout) -> tuple[list[float] | None, str | None]:

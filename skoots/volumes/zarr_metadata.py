@@ -6,10 +6,12 @@ Follows the Zarr v2 and v3 specifications, OME-NGFF 0.4 (Zarr v2) and 0.5 (v3), 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,11 @@ from skoots.registry import near_misses
 from skoots.volumes.layout import Layout, named_axes
 from skoots.volumes.units import NGFF_UNITS, plain_unit
 
+if TYPE_CHECKING:
+    from skoots.volumes.ngff import Level, Multiscale
+
+_CHUNK_BYTES = 2**26
+_LONGEST = 1e300
 _SIZE_ATTRIBUTES = ("voxel_size", "resolution", "spacing")
 
 
@@ -68,7 +75,10 @@ def read_node(folder: Path) -> Node | None:
     if (folder / "zarr.json").is_file():
         metadata = _json(folder / "zarr.json")
         is_array = metadata.get("node_type") == "array"
-        return Node(folder, 3, metadata if is_array else None, metadata.get("attributes") or {})
+        attributes = metadata.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise _damaged_json(folder / "zarr.json", "its attributes are no JSON object")
+        return Node(folder, 3, metadata if is_array else None, attributes)
     attributes = _json(folder / ".zattrs") if (folder / ".zattrs").is_file() else {}
     if (folder / ".zarray").is_file():
         return Node(folder, 2, _json(folder / ".zarray"), attributes)
@@ -78,11 +88,15 @@ def read_node(folder: Path) -> Node | None:
 def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise VolumeError(f"{file} is damaged ({error}); write the Zarr store again.") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise _damaged_json(file, str(error)) from error
     if not isinstance(content, dict):
-        raise VolumeError(f"{file} is damaged (no JSON object); write the Zarr store again.")
+        raise _damaged_json(file, "no JSON object")
     return content
+
+
+def _damaged_json(file: Path, what: str) -> VolumeError:
+    return VolumeError(f"{file} is damaged ({what}); write the Zarr store again.")
 
 
 def find_array(path: str) -> StoredArray:
@@ -99,14 +113,11 @@ def find_array(path: str) -> StoredArray:
             f".zgroup.{_siblings(folder)}"
         )
     if node.array is not None:
-        return _plain(path, node)
+        return _level_of_a_group(path, folder) or _plain(path, node)
+    if images := _images_in(path, node):
+        return _level(path, node, images[0], images[0].levels[0])
     ome = node.attributes.get("ome", node.attributes)
-    if not isinstance(ome, dict):
-        ome = {}
-    multiscales = ome.get("multiscales")
-    if multiscales:
-        return _finest_level(path, node, multiscales[0])
-    if "bioformats2raw.layout" in ome:
+    if isinstance(ome, dict) and "bioformats2raw.layout" in ome:
         return find_array(str(folder / "0"))
     inner = arrays_below(folder)
     if len(inner) == 1:
@@ -136,78 +147,130 @@ def _plain(path: str, node: Node) -> StoredArray:
     shape, dtype = _shape_and_type(path, node)
     names = (node.array or {}).get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
     axes = named_axes(names, shape)
-    scale = None
+    attributes, scale = _attributes(node), None
     for name in _SIZE_ATTRIBUTES:
-        values = node.attributes.get(name)
-        if isinstance(values, list) and all(isinstance(value, (int, float)) for value in values):
+        values = attributes.get(name)
+        if isinstance(values, list) and all(type(value) in (int, float) for value in values):
             scale = _scale_of_spatial(values, axes)
             break
-    unit = plain_unit(node.attributes.get("unit", node.attributes.get("units")))
+    unit = plain_unit(attributes.get("unit", attributes.get("units")))
     return StoredArray(node, shape, dtype, axes, scale, (unit,) * len(shape))
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    """Those of an array; where they state no voxel size, also those of its group, if all its arrays are of
+    one shape: of a pyramid they would be the finest level's."""
+    above = Path(os.path.abspath(node.folder)).parent
+    group = None if node.folder.suffix == ".zarr" else read_node(above)
+    if group is None or group.array is not None:
+        return node.attributes
+    if node.attributes.keys() & set(_SIZE_ATTRIBUTES) or not group.attributes.keys() & set(_SIZE_ATTRIBUTES):
+        return node.attributes
+    beside = [read_node(above / name) for name in arrays_below(above)]
+    alike = all(
+        (other.array or {}).get("shape") == (node.array or {}).get("shape")
+        for other in beside
+        if other is not None and other.array is not None
+    )
+    return {**group.attributes, **node.attributes} if alike else node.attributes
 
 
 def _scale_of_spatial(values: Sequence[float], axes: str) -> tuple[float, ...] | None:
     """Lengths as given for all axes, or for z, y, x alone, as one an axis."""
     if len(values) == len(axes):
-        return tuple(float(value) for value in values)
+        return tuple(_length(value) for value in values)
     spatial = [axis for axis in "zyx" if axis in axes]
     if len(values) != len(spatial):
         return None
     lengths = dict(zip(spatial, values))
-    return tuple(float(lengths.get(axis, 1.0)) for axis in axes)
+    return tuple(_length(lengths.get(axis, 1.0)) for axis in axes)
 
 
-def _finest_level(path: str, group: Node, multiscale: dict[str, Any]) -> StoredArray:
-    try:
-        level = multiscale["datasets"][0]
-        node = read_node(group.folder / level["path"])
-    except (LookupError, TypeError) as error:
-        raise VolumeError(
-            f"{path} has damaged OME-Zarr metadata: its multiscales name no data set. Write it again."
-        ) from error
+def _length(value: float) -> float:
+    return float(value) if abs(value) < _LONGEST else math.inf  # JSON has integers of any size
+
+
+def _images_in(path: str, group: Node) -> list[Multiscale]:
+    if "multiscales" not in group.attributes and "ome" not in group.attributes:
+        return []
+    from skoots.volumes.ngff import multiscales_of  # pydantic loads slowly
+
+    return multiscales_of(path, group.attributes)
+
+
+def _level_of_a_group(path: str, folder: Path) -> StoredArray | None:
+    """An array that a group above it describes as one of its levels; None if there is no such group."""
+    folder = Path(os.path.abspath(folder))
+    for parent in folder.parents:
+        group = read_node(parent)
+        if group is not None and group.array is None:
+            for image in _images_in(str(parent), group):
+                for level in image.levels:
+                    if os.path.normpath(parent / level.path) == str(folder):
+                        return _level(path, group, image, level)
+        if parent.suffix.lower() == ".zarr":
+            return None  # the store ends here
+    return None
+
+
+def _level(path: str, group: Node, image: Multiscale, level: Level) -> StoredArray:
+    node = read_node(group.folder / level.path)
     if node is None or node.array is None:
         raise VolumeError(
-            f"{path} is incomplete: its OME-Zarr level {level['path']!r} is missing. Copy or write it again."
+            f"{path} is incomplete: its OME-Zarr level {level.path!r} is missing. Copy or write it again."
         )
     shape, dtype = _shape_and_type(path, node)
-    described = multiscale.get("axes") or []
-    axes = named_axes([axis.get("name") if isinstance(axis, dict) else axis for axis in described], shape)
-    units = tuple(plain_unit(axis.get("unit")) if isinstance(axis, dict) else None for axis in described)
-    units = units if len(units) == len(shape) else (None,) * len(shape)
-    scale = np.ones(len(shape))
-    for holder in (multiscale, level):
-        for transformation in holder.get("coordinateTransformations") or []:
-            if transformation.get("type") == "scale" and len(transformation.get("scale") or []) == len(shape):
-                scale = scale * np.asarray(transformation["scale"], float)
-    # a scale is obligatory there, so 1 without a unit is what those write who know none
-    known = any(units) or bool((scale != 1).any())
-    return StoredArray(node, shape, dtype, axes, tuple(float(s) for s in scale) if known else None, units)
+    scale, units = image.scale_of(level, len(shape))
+    return StoredArray(node, shape, dtype, image.axes_of(shape), scale, units)
 
 
 def _shape_and_type(path: str, node: Node) -> tuple[tuple[int, ...], np.dtype]:
     metadata = node.array or {}
+    shape = integers(metadata.get("shape"))
+    name = metadata.get("dtype" if node.zarr_format == 2 else "data_type")
     try:
-        name = metadata["dtype"] if node.zarr_format == 2 else metadata["data_type"]
-        return tuple(int(n) for n in metadata["shape"]), np.dtype(name)
-    except (KeyError, TypeError, ValueError) as error:
+        dtype = np.dtype(name) if isinstance(name, str) else None
+    except TypeError:
+        dtype = None
+    if shape is None or dtype is None:
         raise VolumeError(
-            f"{path}: its Zarr metadata have no shape or type that can be read ({error}); voxels must be "
-            "plain integers or floats."
-        ) from error
+            f"{path} has damaged Zarr metadata, or voxels that are no plain integers or floats (shape "
+            f"{metadata.get('shape')!r}, type {name!r}). Write it again."
+        )
+    return shape, dtype
+
+
+def integers(value: Any) -> tuple[int, ...] | None:
+    """A list of integers of 0 and more; None for anything else."""
+    plain = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    return tuple(value) if plain else None
 
 
 def chunks_of(found: StoredArray, layout: Layout) -> tuple[int, ...] | None:
     """Voxels per spatial axis of what is decoded at once: a chunk, or an inner chunk of a shard; None if the
     metadata do not say."""
     metadata = found.node.array or {}
-    try:
-        chunks = metadata.get("chunks") or metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        for codec in metadata.get("codecs") or []:
-            if codec.get("name") == "sharding_indexed":
-                chunks = codec["configuration"]["chunk_shape"]
-        return tuple(max(1, int(chunks[axis])) for axis in layout.spatial)
-    except (LookupError, TypeError, ValueError, AttributeError):
+    stored = integers(metadata.get("chunks") or within(metadata.get("chunk_grid"), "chunk_shape"))
+    codecs = metadata.get("codecs")
+    for codec in codecs if isinstance(codecs, list) else []:
+        if isinstance(codec, dict) and codec.get("name") == "sharding_indexed":
+            stored = integers(within(codec, "chunk_shape"))
+    if stored is None or len(stored) != len(found.shape):
         return None
+    size = math.prod(stored) * found.dtype.itemsize
+    # a chunk may reach beyond the array, but not by much; otherwise its size is damage
+    if size > max(_CHUNK_BYTES, 8 * math.prod(found.shape) * found.dtype.itemsize):
+        raise VolumeError(
+            f"{found.node.folder} is damaged: its chunks are {' x '.join(map(str, stored))} voxels and its "
+            f"shape is {found.shape}. Write it again."
+        )
+    return tuple(max(1, stored[axis]) for axis in layout.spatial)
+
+
+def within(part: Any, key: str) -> Any:
+    """A value of the configuration of a codec or grid."""
+    configuration = part.get("configuration") if isinstance(part, dict) else None
+    return configuration.get(key) if isinstance(configuration, dict) else None
 
 
 def group_metadata(

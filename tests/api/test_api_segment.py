@@ -195,6 +195,7 @@ def test_voxel_sizes_that_are_missing_or_unlike_are_said(
 
     write_pair(tmp_path, "cell", 7, extension="npy", voxel_size=None)
     assert "states no voxel size; taken to be that of the training data, (2.0, 1.0, 1.0)" in said()
+    assert open_volume(tmp_path / "cell.segmentation.tif").voxel_size == (2.0, 1.0, 1.0)  # what was used
     assert "in proportion unlike those of the training data" in said(voxel_size=(1.0, 1.0, 1.0))
     assert said(voxel_size=(0.08, 0.04, 0.04)) == ""  # any unit will do
     assert open_volume(tmp_path / "cell.segmentation.tif").voxel_size == pytest.approx((0.08, 0.04, 0.04))

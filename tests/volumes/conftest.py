@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,3 +74,24 @@ def check_reads() -> Callable[[Volume, np.ndarray], None]:
 @pytest.fixture(params=DTYPES)
 def dtype(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def peak_memory():
+    """A block that may not take more than so many MiB at a time, in whatever language."""
+
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system does not tell")
+
+    @contextmanager
+    def at_most(mebibytes):
+        Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
+        before = resident("VmHWM")
+        yield
+        assert resident("VmHWM") - before < mebibytes * 1024
+
+    def resident(name):
+        status = Path("/proc/self/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
+
+    return at_most

@@ -357,7 +357,7 @@ def test_several_images_in_one_file(tmp_path, encode):
     with tifffile.TiffWriter(path) as writer:
         writer.write(encode((6, 7)), metadata=None)
         writer.write(encode((9, 7)), metadata=None)
-    with pytest.raises(VolumeError, match="holds 2 separate images"):
+    with pytest.raises(VolumeError, match="holds separate images: page 2 is 9 x 7 uint16"):
         open_volume(path)
 
 

@@ -101,7 +101,10 @@ def test_ome_zarr_takes_level_0_and_its_scale(tmp_path, encode, check_reads, zar
     assert volume.voxel_size == pytest.approx((100, 9, 8))
     assert volume.unit == "nm"
     check_reads(volume, array)
-    check_reads(open_volume(path / "half", axes="czyx"), array[:, ::2, ::2, ::2])
+    half = open_volume(path / "half")  # its group states what it does not
+    assert (half.axes, half.voxel_size, half.unit) == ("czyx", pytest.approx((200, 18, 16)), "nm")
+    check_reads(half, array[:, ::2, ::2, ::2])
+    assert open_volume(path / "half", voxel_size=(3, 2, 1)).voxel_size == (3, 2, 1)
 
 
 def test_groups_of_old_and_of_bioformats2raw(tmp_path, encode, check_reads):
@@ -119,6 +122,38 @@ def test_groups_of_old_and_of_bioformats2raw(tmp_path, encode, check_reads):
     store(wrapped / "0" / "0", array)
     assert open_volume(wrapped).voxel_size == (3, 2, 2)
     check_reads(open_volume(wrapped), array[0])
+    assert open_volume(wrapped / "0" / "0").voxel_size == (3, 2, 2)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_level_that_lies_deeper_and_is_named_from_within(tmp_path, encode, zarr_format, monkeypatch):
+    path = tmp_path / "a.zarr"
+    described = multiscale("zyx", [4, 1, 1], dict.fromkeys("zyx", "micrometer"), levels=("s/0", "s/1"))
+    ome_group(path, described, zarr_format)
+    for level in ("0", "1"):
+        store(path / "s" / level, encode((3, 4, 5)), zarr_format)
+    assert open_volume(f"{path}/s/1/").voxel_size == (8, 2, 2)
+    monkeypatch.chdir(path / "s")
+    assert open_volume("1").voxel_size == (8, 2, 2)
+    assert open_volume("../s/0").voxel_size == (4, 1, 1)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_voxel_size_of_a_group_is_that_of_its_arrays(tmp_path, encode, zarr_format):
+    for name, others in (("same", (4, 5, 6)), ("pyramid", (2, 3, 3))):
+        group = tmp_path / f"{name}.zarr"
+        store(group / "raw", encode((4, 5, 6)), zarr_format)
+        store(group / "other", encode(others), zarr_format)
+        attributes = {"resolution": [40, 4, 4], "unit": "nm"}
+        if zarr_format == 2:
+            (group / ".zgroup").write_text('{"zarr_format": 2}')
+            (group / ".zattrs").write_text(json.dumps(attributes))
+        else:
+            node = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+            (group / "zarr.json").write_text(json.dumps(node))
+    volume = open_volume(tmp_path / "same.zarr/other")
+    assert (volume.voxel_size, volume.unit) == ((40, 4, 4), "nm")
+    assert open_volume(tmp_path / "pyramid.zarr/other").voxel_size is None
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -161,7 +196,7 @@ def test_only_the_chunks_of_a_box_are_read(tmp_path, encode):
     volume = open_volume(path)
     box = Box((4, 5, 6), (8, 8, 8))
     np.testing.assert_array_equal(volume.read(box), array[box.slices])
-    with pytest.raises(VolumeError, match=r"a\.zarr cannot be read: .*damaged or of a compression"):
+    with pytest.raises(VolumeError, match=r"a\.zarr is damaged: .* would become \d+ bytes"):
         volume.read(Box((3, 5, 6), (8, 8, 8)))
 
 
