@@ -103,7 +103,7 @@ def test_criteria_in_all_their_forms() -> None:
     ):
         assert load_config(head(criterion=criterion)).model.heads["vector"]["criterion"]
     assert said(head(criterion={**tversky, "weight": 2})) == [
-        "model.heads.vector.criterion.weight: unknown key of Tversky. Known: alpha, beta, eps."
+        "model.heads.vector.criterion.weight: unknown key of Tversky. Known: alpha, beta, eps, over."
     ]
     assert said(
         head(criterion=[{**tversky, "weight": -1}, {"alpha": 1}, {"type": "Dice", "weight": True}])
