@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from skoots.config import Config, load_config
+from skoots.config.nodes import NodeInspector, decoder_node
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
@@ -30,7 +31,7 @@ from skoots.data.sources import (
     reading_threads,
 )
 from skoots.errors import ConfigError, Fault, SnapshotError
-from skoots.instances import Decoding
+from skoots.instances import DECODERS, Decoder
 from skoots.models.backbones.base import BACKBONES
 from skoots.models.criteria.base import CRITERIA, Criterion
 from skoots.models.criteria.weighted_sum import WeightedSum
@@ -278,16 +279,20 @@ def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
     return {name: values.shape[1] for name, values in maps.items()}
 
 
-def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoding:
-    """How maps become instances: the config's settings, with changes.
+def decoder_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoder:
+    """What makes instances of maps: the config's decoder and settings, with changes.
 
     Raises:
-        ConfigError: a number out of range, or no such setting.
+        ConfigError: no such decoder or setting, or a value out of range.
     """
-    try:
-        return Decoding(**{**config.inference.decoding, **(changes or {})})
-    except (TypeError, ValueError) as error:
-        raise ConfigError([Fault("inference.decoding", str(error).rstrip("."), "")]) from error
+    node = decoder_node(config.inference.decoding)
+    changed = decoder_node(changes or {}, node["type"])
+    node = {**node, **changed} if changed["type"] == node["type"] else changed
+    inspector = NodeInspector()
+    inspector.part(DECODERS.get, node, "inference.decoding")
+    if inspector.faults:
+        raise ConfigError(inspector.faults)
+    return DECODERS.build(node)
 
 
 # From a snapshot -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from skoots.api.build import LoadedModel
 from skoots.api.segment import make_plan, predict_maps
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.errors import SkootsError
-from skoots.instances import decode, label_components
+from skoots.instances import Maps, label_components
 from skoots.metrics import Overlap, contingency, score, stack
 from skoots.reports.figures import write_prediction_figure
 from skoots.volumes import read_labels
@@ -38,23 +38,19 @@ def compare_with_components(
     for volume in volumes:
         plan = make_plan(loaded, volume.image, volume.voxel_size, measured=volume.intensity)
         maps = predict_maps(plan, volume.image)
-        if not {"vector", "semantic", "skeleton"} <= set(maps):
+        if not set(plan.decoder.reads) <= set(maps):
             return {}, {}, None
         truth = read_labels(volume.labels, ignore_label=volume.ignore_label)
-        semantic, skeleton = maps["semantic"][0], maps["skeleton"][0]
-        prediction = decode(
-            maps["vector"],
-            semantic,
-            skeleton,
-            loaded.model.vector_scale or (),
-            volume.voxel_size,
-            plan.decoding,
-        )
-        components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
+        read = Maps.of(maps, plan.decoder.reads, volume.voxel_size, loaded.model.vector_scale)
+        prediction = plan.decoder.decode(read)
+        components = label_components(plan.decoder.foreground(read), plan.decoder.min_size)
         ours.append(contingency(truth, prediction, volume.ignore_label))
         theirs.append(contingency(truth, components, volume.ignore_label))
         if figure is not None:
-            image, drawn_maps = volume.image.read_all(), {"skeleton": skeleton}
+            image, drawn_maps = (
+                volume.image.read_all(),
+                {name: values[0] for name, values in maps.items() if name == "skeleton"},
+            )
             try:
                 drawn = write_prediction_figure(
                     figure, image, truth, prediction, drawn_maps, volume.voxel_size

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.optim import Optimizer
 
-from skoots.api.build import decoding_of, map_channels
+from skoots.api.build import decoder_of, map_channels
 from skoots.api.pictures import picture_observers
 from skoots.api.prepare import Prepared, training_crops
 from skoots.api.provenance import provenance
@@ -19,7 +19,6 @@ from skoots.config.validate import larger_is_better
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.loaders import Share, covering_loader, train_loader
 from skoots.errors import ConfigError, Fault, SnapshotError
-from skoots.inference.segment_volume import DECODED
 from skoots.loggers.base import LOGGERS, Logger
 from skoots.loggers.csv import CSVLogger
 from skoots.metrics import METRIC_NAMES
@@ -171,7 +170,7 @@ def build_evaluator(prepared: Prepared, processes: Processes | None = None) -> E
     share = Share(processes.rank, processes.world)
     return Evaluator(
         covering_loader(CoveringDataset(volumes, prepared.validation_crop), share),
-        decoding_of(prepared.config),
+        decoder_of(prepared.config),
         prepared.device,
         precision=Precision(prepared.config.runner.precision, prepared.device),
         processes=processes,
@@ -231,7 +230,7 @@ def _check_watched(prepared: Prepared) -> None:
 
 
 def _check_key_metric(prepared: Prepared) -> None:
-    """Instance metrics need the three maps that decoding reads; only the built model says which maps it
+    """Instance metrics need the maps that the decoder reads; only the built model says which maps it
     gives."""
     section = prepared.config.runner
     watched = {
@@ -247,9 +246,10 @@ def _check_key_metric(prepared: Prepared) -> None:
             ", ".join(late),
         )
     maps = map_channels(prepared.model, prepared.facts.in_channels)
+    read = decoder_of(prepared.config).reads
     for key, wanted in watched.items():
-        if (wanted or "").removeprefix("test.") in METRIC_NAMES and not set(DECODED) <= set(maps):
-            problem = f"{wanted} needs the maps {', '.join(DECODED)}; this model gives {', '.join(maps)}"
+        if (wanted or "").removeprefix("test.") in METRIC_NAMES and not set(read) <= set(maps):
+            problem = f"{wanted} needs the maps {', '.join(read)}; this model gives {', '.join(maps)}"
             raise ConfigError([Fault(f"runner.{key}", problem, "Write test.loss")])
 
 

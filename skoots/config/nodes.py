@@ -148,3 +148,13 @@ def _rewritten(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[st
         elif key in arguments:
             rewritten[key] = arguments[key]
     return rewritten
+
+
+def decoder_node(settings: Mapping[str, Any], kind: str = "SkeletonDecoder") -> dict[str, Any]:
+    """``inference.decoding`` as a node.
+
+    Args:
+        settings: arguments of a decoder, with its ``type`` or without.
+        kind: the type where none is given; by default the published decoder.
+    """
+    return {"type": kind, **settings}

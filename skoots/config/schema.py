@@ -450,7 +450,7 @@ class InferenceSection(Section):
         default="auto", description="margin around a tile, voxels [z, y, x]"
     )
     decoding: dict[str, Any] = Field(
-        default={}, description="arguments of `skoots.instances.decoding.Decoding`"
+        default={}, description="the decoder: its `type` (default `SkeletonDecoder`) and arguments"
     )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from skoots.config.arguments import argument_faults, signature_of
-from skoots.config.nodes import SHAPE_FACTS, Check, NodeInspector, arguments_of
+from skoots.config.nodes import SHAPE_FACTS, Check, NodeInspector, arguments_of, decoder_node
 from skoots.config.schema import PARTS_OF_A_HEAD, Config, DataSection, ModelSection, RunnerSection
 from skoots.config.words import shown
 from skoots.errors import Fault
@@ -174,9 +174,9 @@ class _Inspector(NodeInspector):
                 self.fault(at, problem, did_you_mean(str(metric), known))
 
     def decoding(self, arguments: Mapping[str, Any]) -> None:
-        from skoots.instances.decoding import Decoding
+        from skoots.instances import DECODERS
 
-        self.settings(Decoding, arguments, "inference.decoding")
+        self.part(DECODERS.get, decoder_node(arguments), "inference.decoding")
 
     def sampling(self, data: DataSection) -> None:
         from skoots.data.sampling import Sampling

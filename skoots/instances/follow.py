@@ -1,4 +1,4 @@
-"""From vectors and labelled skeletons to instances: every foreground voxel walks to its skeleton."""
+"""Walks along vectors: to labelled seeds, or to wherever they lead."""
 
 from __future__ import annotations
 
@@ -42,22 +42,49 @@ def follow_vectors(
     """
     ndim = foreground.ndim
     box = box or Box.of_shape(foreground.shape)
-    lead = (1,) * (3 - ndim)
-    unit = np.asarray(scale, np.float32) / (127 if vectors.dtype == np.int8 else 1)
-    if ndim == 2:
-        vectors = np.concatenate([np.zeros((1, *vectors.shape[1:]), vectors.dtype), vectors])
-    labels = np.zeros((*lead, *box.shape), np.int32)
+    labels = np.zeros((*(1,) * (3 - ndim), *box.shape), np.int32)
     _follow(
-        vectors.reshape(3, *lead, *foreground.shape),
-        foreground.reshape(*lead, *foreground.shape),
-        skeleton_labels.reshape(*lead, *foreground.shape),
-        np.concatenate([np.zeros(3 - ndim, np.float32), unit]),
+        *_in_three(vectors, foreground, scale),
+        skeleton_labels.reshape(*labels.shape[: 3 - ndim], *foreground.shape),
         np.array((0,) * (3 - ndim) + box.start),
         steps,
         _nearby(reach, relative_spacing(voxel_size or (1.0,) * ndim)),
         labels,
     )
     return labels.reshape(box.shape)
+
+
+def count_landings(
+    vectors: np.ndarray, foreground: np.ndarray, scale: Sequence[float], steps: int = 3
+) -> np.ndarray:
+    """How many voxels of the foreground end at each voxel, when all follow their vectors.
+
+    Args:
+        vectors: (D, *S) in [-1, 1], or int8 in [-127, 127].
+        foreground: (*S) bool; a walk ends where it leaves it.
+        scale: D voxels that a vector of length 1 spans, per axis.
+        steps: vectors that are followed.
+
+    Returns:
+        (*S) float32.
+    """
+    three = _in_three(vectors, foreground, scale)
+    votes = np.zeros(three[1].shape, np.float32)
+    _vote(*three, steps, votes)
+    return votes.reshape(foreground.shape)
+
+
+def _in_three(
+    vectors: np.ndarray, foreground: np.ndarray, scale: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors and foreground of one section where they are 2D, and the voxels of a vector's unit."""
+    ndim = foreground.ndim
+    unit = np.zeros(3, np.float32)
+    unit[3 - ndim :] = np.asarray(scale, np.float32) / (127 if vectors.dtype == np.int8 else 1)
+    if ndim == 2:
+        vectors = np.concatenate([np.zeros((1, *vectors.shape[1:]), vectors.dtype), vectors])[:, None]
+        foreground = foreground[None]
+    return vectors, foreground, unit
 
 
 def _nearby(reach: float, spacing: tuple[float, ...]) -> np.ndarray:
@@ -70,7 +97,7 @@ def _nearby(reach: float, spacing: tuple[float, ...]) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True)
-def _follow(vectors, foreground, skeletons, unit, start, steps, nearby, labels):  # type: ignore[no-untyped-def]
+def _follow(vectors, foreground, unit, skeletons, start, steps, nearby, labels):  # type: ignore[no-untyped-def]
     nz, ny, nx = foreground.shape
     for i in range(labels.shape[0]):
         for j in range(labels.shape[1]):
@@ -83,9 +110,7 @@ def _follow(vectors, foreground, skeletons, unit, start, steps, nearby, labels):
                 for _ in range(steps):
                     if found != 0 or not foreground[z, y, x]:
                         break
-                    pz = min(max(pz + vectors[0, z, y, x] * unit[0], 0.0), nz - 1.0)
-                    py = min(max(py + vectors[1, z, y, x] * unit[1], 0.0), ny - 1.0)
-                    px = min(max(px + vectors[2, z, y, x] * unit[2], 0.0), nx - 1.0)
+                    pz, py, px = _step(vectors, unit, foreground.shape, z, y, x, pz, py, px)
                     z, y, x = int(pz + 0.5), int(py + 0.5), int(px + 0.5)
                     found = skeletons[z, y, x]
                 if found == 0:
@@ -95,3 +120,29 @@ def _follow(vectors, foreground, skeletons, unit, start, steps, nearby, labels):
                             found = skeletons[a, b, c]
                             break
                 labels[i, j, k] = found
+
+
+@numba.njit(cache=True, nogil=True)
+def _vote(vectors, foreground, unit, steps, votes):  # type: ignore[no-untyped-def]
+    for i in range(votes.shape[0]):
+        for j in range(votes.shape[1]):
+            for k in range(votes.shape[2]):
+                if not foreground[i, j, k]:
+                    continue
+                z, y, x = i, j, k
+                pz, py, px = float(z), float(y), float(x)
+                for _ in range(steps):
+                    if not foreground[z, y, x]:
+                        break
+                    pz, py, px = _step(vectors, unit, foreground.shape, z, y, x, pz, py, px)
+                    z, y, x = int(pz + 0.5), int(py + 0.5), int(px + 0.5)
+                votes[z, y, x] += 1
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _step(vectors, unit, shape, z, y, x, pz, py, px):  # type: ignore[no-untyped-def]
+    """From a position along the vector of its voxel, not beyond the array."""
+    pz = min(max(pz + vectors[0, z, y, x] * unit[0], 0.0), shape[0] - 1.0)
+    py = min(max(py + vectors[1, z, y, x] * unit[1], 0.0), shape[1] - 1.0)
+    px = min(max(px + vectors[2, z, y, x] * unit[2], 0.0), shape[2] - 1.0)
+    return pz, py, px

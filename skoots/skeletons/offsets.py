@@ -58,8 +58,8 @@ def nearest_offsets(
     rows = np.empty(offset.shape[1:], np.int32)
     _find_rows(np.ascontiguousarray(labels).ravel(), skeletons.ids, skeletons.starts, rows.ravel())
     coarse, fine = (np.maximum(1, np.rint(edge / spacing)).astype(np.int64) for edge in (COARSE, FINE))
-    levels = [_empty(len(skeletons), len(points)) for _ in range(3)]
-    _search(rows, skeletons.starts, points, spacing, coarse, fine, *levels, offset)
+    whole, outer, inner = (_empty(len(skeletons), len(points)) for _ in range(3))
+    _search(rows, skeletons.starts, points, spacing, coarse, fine, whole, outer, inner, offset)
     return offset[lead:].reshape(ndim, *labels.shape)
 
 
@@ -138,7 +138,7 @@ def _narrow(rows, first, stop, physical, spacing, given, left):  # type: ignore[
         rz, ry, rx = physical[rival]
         az, bz, ay, by, ax, bx = az - rz, bz - rz, ay - ry, by - ry, ax - rx, bx - rx
         for n in range(begin, end):
-            # |v - r|^2 - |v - p|^2 is linear in the voxel v, so it is largest at a corner of the box. A margin
+            # |v - r|^2 - |v - p|^2 is linear in the voxel v, so a corner of the box decides. A margin
             # far above the rounding errors keeps points that are equally near.
             z, y, x = physical[given.point[n]]
             z, y, x = z - rz, y - ry, x - rx

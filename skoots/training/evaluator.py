@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from skoots.instances import Decoding, decode
+from skoots.instances import Decoder, Maps
 from skoots.metrics import METRIC_NAMES, Overlap, contingency, score, stack
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.samples import Batch
@@ -35,7 +34,7 @@ class Evaluator:
 
     Args:
         loader: batches of windows; of several processes each has every so many.
-        decoding: how maps become instances.
+        decoder: makes instances of maps.
         device: where the model lies.
         heed: called after every window, see ``TrainingRunner.heed``; raises if the training is to stop.
         precision: number format of the network.
@@ -45,13 +44,13 @@ class Evaluator:
     def __init__(
         self,
         loader: Iterable[Batch],
-        decoding: Decoding,
+        decoder: Decoder,
         device: torch.device,
         heed: Callable[[], None] = lambda: None,
         precision: Precision | None = None,
         processes: Processes | None = None,
     ) -> None:
-        self.loader, self.decoding, self.device, self.heed = loader, decoding, device, heed
+        self.loader, self.decoder, self.device, self.heed = loader, decoder, device, heed
         self.precision, self.processes = precision or Precision(), processes or Processes()
 
     @torch.no_grad()
@@ -84,22 +83,15 @@ class Evaluator:
 
     def _overlaps(self, model: SegmentationModel, outputs: dict, batch: Batch) -> list[Overlap]:
         maps = model.predict(outputs)
-        scale = model.vector_scale
-        if scale is None or not {"vector", "semantic", "skeleton"} <= set(maps):
+        if not set(self.decoder.reads) <= set(maps):
             return []
-        host = {name: maps[name].float().cpu().numpy() for name in ("vector", "semantic", "skeleton")}
+        host = {name: maps[name].float().cpu().numpy() for name in self.decoder.reads}
         truths = torch.where(batch.valid, batch.labels, -1).cpu().numpy()
         overlaps = []
         for i, truth in enumerate(truths):
-            prediction = decode(
-                host["vector"][i],
-                host["semantic"][i, 0],
-                host["skeleton"][i, 0],
-                scale,
-                batch.voxel_size,
-                self.decoding,
-            )
-            overlaps.append(contingency(truth, np.asarray(prediction), ignore=-1))
+            values = {name: array[i] for name, array in host.items()}
+            read = Maps.of(values, self.decoder.reads, batch.voxel_size, model.vector_scale)
+            overlaps.append(contingency(truth, self.decoder.decode(read), ignore=-1))
         return overlaps
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skoots.inference.maps import Maps
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
 from skoots.inference import maps as module
-from skoots.inference.maps import Maps
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6), (7, 8)])

@@ -1,0 +1,56 @@
+"""What decoders share whose voxels walk to a seed along their vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from skoots.geometry import Box, relative_spacing
+from skoots.instances.decoders.base import Decoder
+from skoots.instances.follow import follow_vectors
+from skoots.instances.maps import PROBABILITY, VECTOR, Maps, MapType
+from skoots.ranges import NotNegative, Number
+
+
+@dataclass(frozen=True)
+class WalkingDecoder(Decoder):
+    """Every voxel of the foreground follows its vectors to a seed, else takes the nearest one.
+
+    Args:
+        semantic_threshold: probability above which a voxel belongs to an object.
+        min_size: objects of fewer voxels are dropped.
+        steps: at most so many vectors are followed by a voxel.
+        reach: a voxel that has found no seed looks so far around, in units of the finest voxel axis.
+    """
+
+    reads: ClassVar[Mapping[str, MapType]] = {"vector": VECTOR, "semantic": PROBABILITY}
+
+    steps: Number = 5
+    reach: NotNegative = 5.0
+
+    def assign(self, maps: Maps, seeds: np.ndarray, box: Box | None = None) -> np.ndarray:
+        whole = Box.of_shape(maps.shape)
+        box = box or whole
+        near = box.grow(self.longest_walk(maps)).intersect(whole)
+        part = maps.part(near)
+        return follow_vectors(
+            part.arrays["vector"],
+            self.foreground(part),
+            seeds[near.slices],
+            maps.scale or (),
+            maps.voxel_size,
+            self.steps,
+            self.reach,
+            box.relative_to(near),
+        )
+
+    def longest_walk(self, maps: Maps) -> tuple[int, ...]:
+        spacing = relative_spacing(maps.voxel_size)
+        strides = maps.scale or (0.0,) * len(spacing)
+        return tuple(
+            math.ceil(self.steps * stride + self.reach / edge) + 1 for stride, edge in zip(strides, spacing)
+        )
