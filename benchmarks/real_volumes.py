@@ -26,7 +26,7 @@ from skoots.api.build import open_volumes
 from skoots.api.segment import make_plan, predict_maps
 from skoots.config import load_config
 from skoots.errors import SkootsError
-from skoots.instances import label_components
+from skoots.instances import Maps, label_components
 from skoots.instances.classical import distance_watershed
 from skoots.metrics import Overlap, contingency, score, stack
 from skoots.snapshots import find_snapshot

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from skoots.config import Config, load_config
-from skoots.config.nodes import NodeInspector, decoder_node
+from skoots.config.load import plain_values
+from skoots.config.nodes import NodeInspector
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
@@ -282,14 +283,20 @@ def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
 def decoder_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoder:
     """What makes instances of maps: the config's decoder and settings, with changes.
 
+    Args:
+        config: its ``inference.decoding``.
+        changes: settings that differ; with another ``type`` none of the config's own count.
+
     Raises:
         ConfigError: no such decoder or setting, or a value out of range.
     """
-    node = decoder_node(config.inference.decoding)
-    changed = decoder_node(changes or {}, node["type"])
-    node = {**node, **changed} if changed["type"] == node["type"] else changed
-    inspector = NodeInspector()
-    inspector.part(DECODERS.get, node, "inference.decoding")
+    path, inspector = "inference.decoding", NodeInspector()
+    kind, settings = split_node(config.inference.decoding)
+    changed = inspector.node({"type": kind, **plain_values(changes or {}, path, inspector.faults)}, path)
+    if changed is not None:
+        wanted, given = split_node(changed)
+        node = {"type": wanted, **(settings if wanted == kind else {}), **given}
+        node = inspector.decoder(node, path)
     if inspector.faults:
         raise ConfigError(inspector.faults)
     return DECODERS.build(node)

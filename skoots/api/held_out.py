@@ -38,7 +38,8 @@ def compare_with_components(
     for volume in volumes:
         plan = make_plan(loaded, volume.image, volume.voxel_size, measured=volume.intensity)
         maps = predict_maps(plan, volume.image)
-        if not set(plan.decoder.reads) <= set(maps):
+        channels = {name: len(values) for name, values in maps.items()}
+        if plan.decoder.lacks(channels, volume.image.spatial_dims, loaded.model.vector_scale):
             return {}, {}, None
         truth = read_labels(volume.labels, ignore_label=volume.ignore_label)
         read = Maps.of(maps, plan.decoder.reads, volume.voxel_size, loaded.model.vector_scale)
@@ -47,10 +48,8 @@ def compare_with_components(
         ours.append(contingency(truth, prediction, volume.ignore_label))
         theirs.append(contingency(truth, components, volume.ignore_label))
         if figure is not None:
-            image, drawn_maps = (
-                volume.image.read_all(),
-                {name: values[0] for name, values in maps.items() if name == "skeleton"},
-            )
+            image = volume.image.read_all()
+            drawn_maps = {"skeleton": maps["skeleton"][0]} if "skeleton" in maps else {}
             try:
                 drawn = write_prediction_figure(
                     figure, image, truth, prediction, drawn_maps, volume.voxel_size

@@ -246,10 +246,12 @@ def _check_key_metric(prepared: Prepared) -> None:
             ", ".join(late),
         )
     maps = map_channels(prepared.model, prepared.facts.in_channels)
-    read = decoder_of(prepared.config).reads
+    decoder = decoder_of(prepared.config)
+    missing = decoder.lacks(maps, prepared.facts.spatial_dims, prepared.model.vector_scale)
     for key, wanted in watched.items():
-        if (wanted or "").removeprefix("test.") in METRIC_NAMES and not set(read) <= set(maps):
-            problem = f"{wanted} needs the maps {', '.join(read)}; this model gives {', '.join(maps)}"
+        if missing and (wanted or "").removeprefix("test.") in METRIC_NAMES:
+            read = ", ".join(decoder.reads)
+            problem = f"{wanted} needs the maps {read}; this model gives {', '.join(maps)}"
             raise ConfigError([Fault(f"runner.{key}", problem, "Write test.loss")])
 
 

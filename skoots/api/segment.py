@@ -104,11 +104,11 @@ def segment(
         check_output(path, overwrite)
     size = image.voxel_size or loaded.facts.voxel_size
     plan = make_plan(loaded, image, size, tile, decoding)
-    missing = [name for name in plan.decoder.reads if name not in produced]
+    missing = plan.decoder.lacks(produced, image.spatial_dims, loaded.model.vector_scale)
     if missing:
         raise SnapshotError(
             f"The model in {loaded.snapshot} gives {', '.join(produced)}; {type(plan.decoder).__name__} "
-            f"needs {', '.join(missing)} too. Choose another one with inference.decoding.type."
+            f"also reads {', '.join(missing)}. Choose another decoder: inference.decoding.type."
         )
     with contextlib.ExitStack() as files:
         labels = files.enter_context(

@@ -46,7 +46,7 @@ def load_config(
     path = None if isinstance(source, Mapping) else Path(source).expanduser()
     tree, faults = ({}, []) if path is None else _read(path)
     if isinstance(source, Mapping):
-        tree = _plain(source, "", faults)
+        tree = plain_values(source, "", faults)
     faults += apply_overrides(tree, overrides)
     drop_empty(tree, Config)
     faults += _load_plugins(tree, plugins, path.parent if path else Path(), trusted)
@@ -112,7 +112,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Fault]]:
         )
     if not isinstance(value, dict):
         raise ConfigError(f"The config {path} holds {shown(value)} and no sections. Write key: value lines.")
-    return _plain(value, "", faults), faults
+    return plain_values(value, "", faults), faults
 
 
 def _neighbours(path: Path) -> str:
@@ -120,19 +120,19 @@ def _neighbours(path: Path) -> str:
     return did_you_mean(path.name, configs) if near_misses(path.name, configs) else "Check the path."
 
 
-def _plain(value: Any, path: str, faults: list[Fault]) -> Any:
+def plain_values(value: Any, path: str, faults: list[Fault]) -> Any:
     """A copy in dicts, lists, texts and numbers, whatever kinds of them a caller in Python has used."""
     if isinstance(value, Mapping):
         return {
-            str(key): _plain(item, f"{path}.{key}" if path else str(key), faults)
+            str(key): plain_values(item, f"{path}.{key}" if path else str(key), faults)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{path}.{i}", faults) for i, item in enumerate(value)]
+        return [plain_values(item, f"{path}.{i}", faults) for i, item in enumerate(value)]
     if isinstance(value, Path):
         return str(value)
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return _plain(value.tolist(), path, faults)
+        return plain_values(value.tolist(), path, faults)
     if value is not None and not isinstance(value, bool | int | float | str):
         faults.append(
             Fault(path, f"is a {type(value).__name__}", "A config holds texts, numbers, lists and mappings.")

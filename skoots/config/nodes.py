@@ -28,6 +28,15 @@ class NodeInspector:
     def fault(self, path: str, problem: str, remedy: str = "") -> None:
         self.faults.append(Fault(path, problem, remedy))
 
+    def node(self, value: Any, path: str) -> dict[str, Any] | None:
+        """A node in either spelling; None, and a fault, if it is none."""
+        try:
+            return as_node(value)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            self.fault(path, f"{context['problem']}, is {shown(value)}", context["remedy"])
+            return None
+
     def nested(
         self,
         find: Find,
@@ -37,11 +46,8 @@ class NodeInspector:
         found: Callable[[Mapping[str, Any], str], Any] | None = None,
     ) -> Any:
         """A node inside another, which the schema has not seen."""
-        try:
-            node = as_node(value)
-        except PydanticCustomError as error:
-            context = error.context or {}
-            self.fault(path, f"{context['problem']}, is {shown(value)}", context["remedy"])
+        node = self.node(value, path)
+        if node is None:
             return value
         if found:
             return found(node, path)
@@ -57,6 +63,16 @@ class NodeInspector:
         parameters = signature_of(part).parameters
         if all(name in given for name, parameter in parameters.items() if parameter.required):
             self.build(path, lambda: part(**given))
+
+    def decoder(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """A decoder, which no other part tells anything."""
+        from skoots.instances import DECODERS
+
+        before = len(self.faults)
+        checked = self.part(DECODERS.get, node, path)
+        if len(self.faults) == before:
+            self.try_out(DECODERS.get(node["type"]), checked, path, ())
+        return checked
 
     def part(
         self,
@@ -148,13 +164,3 @@ def _rewritten(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[st
         elif key in arguments:
             rewritten[key] = arguments[key]
     return rewritten
-
-
-def decoder_node(settings: Mapping[str, Any], kind: str = "SkeletonDecoder") -> dict[str, Any]:
-    """``inference.decoding`` as a node.
-
-    Args:
-        settings: arguments of a decoder, with its ``type`` or without.
-        kind: the type where none is given; by default the published decoder.
-    """
-    return {"type": kind, **settings}

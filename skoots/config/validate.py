@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from skoots.config.arguments import argument_faults, signature_of
-from skoots.config.nodes import SHAPE_FACTS, Check, NodeInspector, arguments_of, decoder_node
+from skoots.config.nodes import SHAPE_FACTS, Check, NodeInspector, arguments_of
 from skoots.config.schema import PARTS_OF_A_HEAD, Config, DataSection, ModelSection, RunnerSection
 from skoots.config.words import shown
 from skoots.errors import Fault
@@ -46,9 +46,11 @@ def check_parts(config: Config) -> tuple[Config, list[Fault]]:
             ),
             "logger": [inspector.logger(node, f"logger.{i}") for i, node in enumerate(config.logger)],
             "detector": detector,
+            "inference": config.inference.model_copy(
+                update={"decoding": inspector.decoder(config.inference.decoding, "inference.decoding")}
+            ),
         }
     )
-    inspector.decoding(config.inference.decoding)
     inspector.together(config)
     return checked, inspector.faults
 
@@ -172,11 +174,6 @@ class _Inspector(NodeInspector):
             if metric not in known:
                 problem = f"no training measures {shown(metric)}"
                 self.fault(at, problem, did_you_mean(str(metric), known))
-
-    def decoding(self, arguments: Mapping[str, Any]) -> None:
-        from skoots.instances import DECODERS
-
-        self.part(DECODERS.get, decoder_node(arguments), "inference.decoding")
 
     def sampling(self, data: DataSection) -> None:
         from skoots.data.sampling import Sampling

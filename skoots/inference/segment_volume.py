@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from skoots.inference.tile_size import VOXELS_AT_ONCE, choose_core
 from skoots.instances import Decoder
 from skoots.instances.relabel import close_gaps
 from skoots.models.segmentation_model import SegmentationModel
+from skoots.runtime import cpu_count
 from skoots.volumes import Volume, WritableVolume
 from skoots.volumes.map_store import MapStore
 
@@ -115,11 +118,16 @@ def segment_volume(
         How many objects there are.
 
     Raises:
-        SkootsError: a tile that does not fit into memory.
+        SkootsError: the model lacks a map that the decoder reads, or a tile does not fit into memory.
     """
-    store = MapStore(plan.decoder.reads, image.shape, plan.voxel_size, plan.model.vector_scale, folder)
+    scale = plan.model.vector_scale
+    store = MapStore(plan.decoder.reads, image.shape, plan.voxel_size, scale, folder)
     try:
         for box, values in predict_tiles(plan, image, progress):
+            channels = {name: len(array) for name, array in values.items()}
+            missing = plan.decoder.lacks(channels, image.spatial_dims, scale)
+            if missing:
+                raise SkootsError(f"The model has no {' and no '.join(missing)}, which the decoder reads.")
             store.store(box, values)
             for name, volume in (map_outputs or {}).items():
                 volume.write(box, values[name])
@@ -129,16 +137,27 @@ def segment_volume(
 
 
 def _decode(decoder: Decoder, store: MapStore, output: WritableVolume, progress: Progress) -> int:
-    """What ``decoder.decode`` gives, box by box."""
+    """What ``decoder.decode`` gives, box by box and several at once."""
     seeds = decoder.seeds(store.maps)
-    blocks = _slabs(output.shape)
     sizes = np.zeros(int(seeds.max(initial=0)) + 1, np.int64)
-    for box in progress(blocks, "assign"):
+    adding = threading.Lock()
+
+    def assign(box: Box) -> None:
         labels = decoder.assign(store.maps, seeds, box)
         store.labels[box.slices] = labels
-        sizes += np.bincount(labels.ravel(), minlength=len(sizes))
+        own = np.bincount(labels.ravel(), minlength=len(sizes))
+        with adding:
+            sizes[:] += own
+
+    pool = ThreadPoolExecutor(cpu_count())
+    try:
+        boxes = [pool.submit(assign, box) for box in _slabs(output.shape, voxels=1_000_000)]
+        for box_done in progress(boxes, "assign"):
+            box_done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
     final = close_gaps(sizes, decoder.min_size)
-    for box in blocks:
+    for box in _slabs(output.shape):
         output.write(box, final[store.labels[box.slices]])
     return int(final.max())
 

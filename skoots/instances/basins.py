@@ -13,7 +13,8 @@ from skoots.instances.relabel import close_gaps
 def persistent_basins(height: np.ndarray, floor: float, neck: float, min_size: int = 0) -> np.ndarray:
     """Label the hills of a map; the water is let down from the highest summit.
 
-    Where two hills meet they stay two if the pass is lower than ``neck`` times the lower summit; else they are one.
+    Where two hills meet they stay two if the pass is lower than ``neck`` times the lower summit; else they
+    are one.
 
     Args:
         height: (*S) float32.
@@ -37,8 +38,7 @@ def persistent_basins(height: np.ndarray, floor: float, neck: float, min_size: i
 
 @numba.njit(cache=True, nogil=True)
 def _flood(height, order, shape, steps, neck, labels):  # type: ignore[no-untyped-def]
-    # Hills of order[0], order[1], ...: each has a summit and a parent, itself where it has not been joined to a
-    # higher one (union-find).
+    # Each hill has a summit, and a parent: itself where it has not been joined to a higher one (union-find).
     parent, summit = np.zeros(len(order) + 1, np.int32), np.zeros(len(order) + 1, np.float32)
     count = 0
     met = np.zeros(27, np.int32)

@@ -23,7 +23,7 @@ def label_components(mask: np.ndarray, min_size: int = 0, corners: bool = True) 
     labels = _label_2d(mask, corners) if mask.ndim == 2 else _label_3d(mask, corners)
     if min_size <= 1:
         return labels.astype(np.int32, copy=False)
-    return close_gaps(np.bincount(labels.ravel()), min_size)[labels]
+    return close_gaps(np.bincount(labels.ravel(), minlength=1), min_size)[labels]
 
 
 def _label_2d(mask: np.ndarray, corners: bool) -> np.ndarray:

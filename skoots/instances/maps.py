@@ -16,8 +16,8 @@ class MapType:
 
     Args:
         dtype: of an element.
-        levels: element of the value 1; the others are rounded to the nearest.
-        per_axis: whether there is a channel for every axis, or only one.
+        levels: element of the value 1; values are rounded to the nearest of them.
+        per_axis: whether it holds vectors, with a channel for every axis and a scale, or one channel.
     """
 
     dtype: type[np.integer]
@@ -28,8 +28,19 @@ class MapType:
         return ndim if self.per_axis else 1
 
     def quantise(self, values: np.ndarray) -> np.ndarray:
-        """Elements for values in [0, 1], or [-1, 1] where the type has a sign."""
-        return np.rint(values * np.float32(self.levels)).astype(self.dtype)
+        """Elements for values in [0, 1], or [-1, 1] where the type has a sign.
+
+        Values beyond that count as its ends, and those that are no number as 0.
+        """
+        scaled = np.rint(np.multiply(values, np.float32(self.levels), dtype=np.float32))
+        lowest = -self.levels if np.iinfo(self.dtype).min < 0 else 0
+        np.clip(np.nan_to_num(scaled, copy=False), lowest, self.levels, out=scaled)
+        return scaled.astype(self.dtype)
+
+    def level(self, threshold: float) -> int:
+        """The largest element whose value does not exceed a threshold in [0, 1]."""
+        values = np.arange(self.levels + 1) / self.levels
+        return int(np.searchsorted(values, threshold, side="right")) - 1
 
 
 # Of 127 levels, vectors of up to 127 voxels come back to half a voxel.
@@ -84,4 +95,8 @@ class Maps:
 
     def above(self, name: str, threshold: float) -> np.ndarray:
         """(*S) bool: where a probability exceeds a threshold in [0, 1]."""
-        return self.arrays[name][0] > threshold * self.types[name].levels
+        return self.arrays[name][0] > self.types[name].level(threshold)
+
+    def probability(self, name: str) -> np.ndarray:
+        """(*S) float32 in [0, 1]."""
+        return self.arrays[name][0] / np.float32(self.types[name].levels)

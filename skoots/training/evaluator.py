@@ -83,7 +83,8 @@ class Evaluator:
 
     def _overlaps(self, model: SegmentationModel, outputs: dict, batch: Batch) -> list[Overlap]:
         maps = model.predict(outputs)
-        if not set(self.decoder.reads) <= set(maps):
+        channels = {name: values.shape[1] for name, values in maps.items()}
+        if self.decoder.lacks(channels, batch.labels.ndim - 1, model.vector_scale):
             return []
         host = {name: maps[name].float().cpu().numpy() for name in self.decoder.reads}
         truths = torch.where(batch.valid, batch.labels, -1).cpu().numpy()

@@ -108,7 +108,8 @@ class PictureObserver(Observer):
         targets = {name: value for head in model.targets(batch).values() for name, value in head.items()}
         scale = model.vector_scale
         instances = None
-        if set(self.decoder.reads) <= set(maps):
+        channels = {name: len(values) for name, values in maps.items()}
+        if not self.decoder.lacks(channels, sample.labels.ndim, scale):
             read = Maps.of(maps, self.decoder.reads, sample.voxel_size, scale)
             instances = self.decoder.decode(read)
         return self.draw(

@@ -10,7 +10,7 @@ from scipy import ndimage
 from skoots.geometry import relative_spacing
 from skoots.instances.components import label_components
 from skoots.instances.decoders.base import DECODERS
-from skoots.instances.decoders.walking import WalkingDecoder
+from skoots.instances.decoders.walking import WalkingDecoder, scale_of
 from skoots.instances.follow import count_landings
 from skoots.instances.maps import Maps
 from skoots.ranges import Length, NotNegative, Number
@@ -40,9 +40,10 @@ class LandingDecoder(WalkingDecoder):
 
     def smoothed_votes(self, maps: Maps) -> np.ndarray:
         """(*S) float32 votes of each voxel, 0 outside the foreground."""
-        foreground = self.foreground(maps)
-        votes = count_landings(maps.arrays["vector"], foreground, maps.scale or (), self.steps)
+        above = maps.types["semantic"].level(self.semantic_threshold)
+        inside = maps.arrays["semantic"][0]
+        votes = count_landings(maps.arrays["vector"], inside, scale_of(maps), self.steps, above)
         widths = [self.smoothing / edge for edge in relative_spacing(maps.voxel_size)]
-        smooth = ndimage.gaussian_filter(votes, widths, mode="constant", truncate=3)
-        smooth[~foreground] = 0
-        return smooth
+        ndimage.gaussian_filter(votes, widths, mode="constant", truncate=3, output=votes)
+        votes[inside <= above] = 0
+        return votes

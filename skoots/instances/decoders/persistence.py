@@ -44,6 +44,6 @@ class PersistenceDecoder(LandingDecoder):
 
     def seeds(self, maps: Maps) -> np.ndarray:
         evidence = self.smoothed_votes(maps)
-        probability = maps.arrays["skeleton"][0].astype(np.float32) / maps.types["skeleton"].levels
-        evidence *= 1 - self.skeleton_weight + self.skeleton_weight * probability
+        evidence *= 1 - self.skeleton_weight + self.skeleton_weight * maps.probability("skeleton")
+        evidence *= maps.probability("semantic")
         return persistent_basins(evidence, self.votes, self.neck, self.min_seed)

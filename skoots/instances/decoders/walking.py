@@ -39,18 +39,26 @@ class WalkingDecoder(Decoder):
         part = maps.part(near)
         return follow_vectors(
             part.arrays["vector"],
-            self.foreground(part),
+            part.arrays["semantic"][0],
             seeds[near.slices],
-            maps.scale or (),
+            scale_of(maps),
             maps.voxel_size,
             self.steps,
             self.reach,
             box.relative_to(near),
+            above=maps.types["semantic"].level(self.semantic_threshold),
         )
 
     def longest_walk(self, maps: Maps) -> tuple[int, ...]:
         spacing = relative_spacing(maps.voxel_size)
-        strides = maps.scale or (0.0,) * len(spacing)
         return tuple(
-            math.ceil(self.steps * stride + self.reach / edge) + 1 for stride, edge in zip(strides, spacing)
+            math.ceil(self.steps * stride + self.reach / edge) + 1
+            for stride, edge in zip(scale_of(maps), spacing)
         )
+
+
+def scale_of(maps: Maps) -> tuple[float, ...]:
+    """What vectors are followed with."""
+    if maps.scale is None:
+        raise ValueError("vectors can be followed only where the maps have a scale")
+    return maps.scale
