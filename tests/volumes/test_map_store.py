@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skoots.inference.maps import Maps
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
-from skoots.inference import maps as module
+from skoots.instances import PROBABILITY, VECTOR, Maps
+from skoots.volumes import map_store as module
+from skoots.volumes.map_store import MapStore
+
+READ = {"vector": VECTOR, "semantic": PROBABILITY, "skeleton": PROBABILITY}
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6), (7, 8)])
@@ -22,10 +25,13 @@ def test_maps_are_kept_by_box_in_five_bytes_or_so(
 ) -> None:
     limit = int(np.prod(shape)) * (len(shape) + 6)
     monkeypatch.setattr(module, "IN_MEMORY_BYTES", limit - in_files)
-    maps = Maps(shape, tmp_path)
+    size = (2.0,) * len(shape)
+    store = MapStore(READ, shape, size, (3.0,) * len(shape), tmp_path)
+    maps = store.maps
     assert len(list(tmp_path.glob(".skoots-maps-*/*.npy"))) == 4 * in_files
-    assert isinstance(maps.vector, np.memmap) == in_files
-    assert [a.dtype.name for a in (maps.vector, maps.semantic, maps.skeleton, maps.labels)] == [
+    assert isinstance(maps.arrays["vector"], np.memmap) == in_files
+    assert (maps.shape, maps.voxel_size, maps.scale) == (shape, size, (3.0,) * len(shape))
+    assert [a.dtype.name for a in (*maps.arrays.values(), store.labels)] == [
         "int8", "uint8", "uint8", "int32",
     ]  # fmt: skip
 
@@ -35,27 +41,41 @@ def test_maps_are_kept_by_box_in_five_bytes_or_so(
     half = shape[0] // 2
     for box in (Box((0,) * len(shape), (half, *shape[1:])), Box((half, *(0,) * (len(shape) - 1)), shape)):
         window = (slice(None), *box.slices)
-        maps.store(
+        store.store(
             box, {"vector": vector[window], "semantic": semantic[window], "skeleton": skeleton[window]}
         )
-    assert np.abs(maps.vector / 127 - vector).max() <= 0.5 / 127 + 1e-6
-    assert np.abs(maps.semantic / 255 - semantic[0]).max() <= 0.5 / 255 + 1e-6
-    assert np.abs(maps.skeleton / 255 - skeleton[0]).max() <= 0.5 / 255 + 1e-6
-    assert not maps.labels.any()
-    maps.close()
+    kept = maps.arrays
+    assert np.abs(kept["vector"] / 127 - vector).max() <= 0.5 / 127 + 1e-6
+    assert np.abs(kept["semantic"] / 255 - semantic).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(kept["skeleton"] / 255 - skeleton).max() <= 0.5 / 255 + 1e-6
+    whole = Maps.of({"vector": vector, "semantic": semantic, "skeleton": skeleton}, READ, size, (3.0,))
+    assert all(np.array_equal(kept[name], whole.arrays[name]) for name in READ)
+    assert not store.labels.any()
+    del kept, maps
+    store.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_ends_of_the_scales_are_exact(tmp_path: Path) -> None:
-    maps = Maps((1, 3), tmp_path)
-    ends = np.array([[[-1.0, 0.0, 1.0]]], np.float32)
-    probability = np.array([[[0.0, 0.5, 1.0]]], np.float32)
-    maps.store(
-        Box.of_shape((1, 3)),
-        {"vector": np.concatenate([ends, ends]), "semantic": probability, "skeleton": probability},
+    store = MapStore(READ, (1, 5), (1.0, 1.0), (1.0, 1.0), tmp_path)
+    ends = np.array([[[-1.0, 0.0, 1.0, np.nan, 3.0]]], np.float32)
+    probability = np.array([[[0.0, 0.5, 1.0, np.nan, 3.0]]], np.float32)
+    store.store(
+        Box.of_shape((1, 5)),
+        {"vector": np.concatenate([ends, -ends]), "semantic": probability, "skeleton": probability},
     )
-    assert maps.vector[1].tolist() == [[-127, 0, 127]]
-    assert maps.semantic.tolist() == maps.skeleton.tolist() == [[0, 128, 255]]
+    kept = store.maps.arrays
+    assert kept["vector"].tolist() == [[[-127, 0, 127, 0, 127]], [[127, 0, -127, 0, -127]]]
+    assert kept["semantic"].tolist() == kept["skeleton"].tolist() == [[[0, 128, 255, 0, 255]]]
+
+
+def test_only_what_a_decoder_reads_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_MEMORY_BYTES", 4 * 5 * 5 - 1)
+    store = MapStore({"semantic": PROBABILITY}, (4, 5), (1.0, 1.0), None, tmp_path)
+    assert {path.name for path in tmp_path.glob(".skoots-maps-*/*")} == {"semantic.npy", "labels.npy"}
+    store.store(Box.of_shape((4, 5)), {name: np.ones((1, 4, 5)) for name in ("semantic", "skeleton")})
+    assert (store.maps.above("semantic", 0.99)).all() and store.maps.scale is None
+    store.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot claim space beforehand")
@@ -66,5 +86,5 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "posix_fallocate", full)
     monkeypatch.setattr(module, "IN_MEMORY_BYTES", 1)
     with pytest.raises(VolumeError, match=r"No space left on device.*write the output to a larger disk"):
-        Maps((4, 5, 6), tmp_path)
+        MapStore(READ, (4, 5, 6), (1.0,) * 3, (1.0,) * 3, tmp_path)
     assert list(tmp_path.iterdir()) == []

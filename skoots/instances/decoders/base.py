@@ -74,10 +74,11 @@ class Decoder(ABC):
         """
         missing = []
         for name, kind in self.reads.items():
+            wanted = kind.channels(ndim)
             if name not in channels:
                 missing.append(name)
-            elif channels[name] != kind.channels(ndim):
-                missing.append(f"{name} of {kind.channels(ndim)} channels")
+            elif channels[name] != wanted:
+                missing.append(f"{name} of {wanted} channel{'s' * (wanted > 1)}")
             elif kind.per_axis and scale is None:
                 missing.append(f"the scale of {name}")
         return missing
