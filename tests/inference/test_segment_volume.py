@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,6 +139,22 @@ def test_the_result_does_not_depend_on_the_tiles(
         assert np.array_equal(labels, expected), core
 
 
+@lru_cache
+def predicted(shape: tuple[int, ...], voxel_size: tuple[float, ...]) -> tuple[Volume, Plan, dict[str, Any]]:
+    """An image, a plan, and the maps of the whole."""
+    image = random_image(shape, 7)
+    plan = balanced_plan(image, voxel_size, 7)
+    return image, plan, whole_maps(plan, image)
+
+
+@lru_cache
+def tiles_of(
+    shape: tuple[int, ...], voxel_size: tuple[float, ...], core: tuple[int, ...] | None
+) -> list[tuple[Box, dict[str, np.ndarray]]]:
+    image, plan, _ = predicted(shape, voxel_size)
+    return list(predict_tiles(tiled(plan, core), image))
+
+
 HOSTILE = (0.0, 51 / 255, 0.2, 127 / 255, 0.5, 128 / 255, 0.6, 204 / 255, 1.0)
 
 
@@ -161,9 +178,9 @@ def test_every_decoder_at_thresholds_that_are_levels_of_the_maps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The labels are those of ``decode``, whatever the tiles and the boxes in which voxels are assigned."""
-    image = random_image(shape, 7)
-    plan = balanced_plan(image, voxel_size, 7)
-    maps = whole_maps(plan, image)
+    image, plan, maps = predicted(shape, voxel_size)
+    tiles = {core: tiles_of(shape, voxel_size, core) for core in cores[:2]}
+    monkeypatch.setattr(module, "predict_tiles", lambda plan, *_: iter(tiles[plan.core]))
     own = {f"{name}_threshold" for name in ("semantic", "skeleton")} & set(vars(decoder))
     slabs, found = module._slabs, 0
     for turn, threshold in enumerate(HOSTILE):
@@ -176,7 +193,7 @@ def test_every_decoder_at_thresholds_that_are_levels_of_the_maps(
         voxels = int(np.prod(shape[1:])) * (1 + turn)
         monkeypatch.setattr(module, "_slabs", lambda shape, voxels=voxels: slabs(shape, voxels))
         labels = labels_of(
-            replace(plan, decoder=hostile, core=cores[turn % len(cores)]), image, tmp_path
+            replace(plan, decoder=hostile, core=cores[turn % 2]), image, tmp_path
         )
         assert np.array_equal(labels, expected), hostile
     assert found > 3
