@@ -165,9 +165,7 @@ def test_the_readme_shows_python() -> None:
 @pytest.mark.parametrize("text", [*blocks("yaml")])
 def test_yaml_loads_as_a_config(text: str, tmp_path: Path) -> None:
     path = tmp_path / "block.yaml"
-    path.write_text(
-        text.replace("./custom_head.py", str(ROOT / "examples" / "custom_head.py")), encoding="utf-8"
-    )
+    path.write_text(re.sub(r"\./(custom_\w+\.py)", rf"{ROOT}/examples/\1", text), encoding="utf-8")
     load_config(path)
 
 

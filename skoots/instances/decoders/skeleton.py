@@ -35,5 +35,6 @@ class SkeletonDecoder(WalkingDecoder):
     min_skeleton: Number = 1
 
     def seeds(self, maps: Maps) -> np.ndarray:
-        on_skeleton = maps.above("skeleton", self.skeleton_threshold) & self.foreground(maps)
+        on_skeleton = maps.above("skeleton", self.skeleton_threshold)
+        on_skeleton &= self.foreground(maps)
         return label_components(on_skeleton, self.min_skeleton)

@@ -1,0 +1,28 @@
+"""A decoder of your own in a plugin file: the boundary that ``custom_head.py`` learns parts the objects.
+
+skoots train examples/custom_head.yaml --plugin examples/custom_decoder.py inference.decoding=BoundaryDecoder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from skoots.instances import DECODERS, PROBABILITY, Decoder, Maps, MapType, label_components
+from skoots.ranges import Share
+
+
+@DECODERS.register
+@dataclass(frozen=True)
+class BoundaryDecoder(Decoder):
+    """Objects are the pieces of the foreground between predicted boundaries."""
+
+    reads: ClassVar[Mapping[str, MapType]] = {**Decoder.reads, "boundary": PROBABILITY}
+
+    boundary_threshold: Share = 0.5
+
+    def seeds(self, maps: Maps) -> np.ndarray:
+        return label_components(self.foreground(maps) & ~maps.above("boundary", self.boundary_threshold))
