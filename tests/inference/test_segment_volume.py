@@ -192,9 +192,7 @@ def test_every_decoder_at_thresholds_that_are_levels_of_the_maps(
         found += expected.max() > 2
         voxels = int(np.prod(shape[1:])) * (1 + turn)
         monkeypatch.setattr(module, "_slabs", lambda shape, voxels=voxels: slabs(shape, voxels))
-        labels = labels_of(
-            replace(plan, decoder=hostile, core=cores[turn % 2]), image, tmp_path
-        )
+        labels = labels_of(replace(plan, decoder=hostile, core=cores[turn % 2]), image, tmp_path)
         assert np.array_equal(labels, expected), hostile
     assert found > 3
 
