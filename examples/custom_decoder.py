@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -20,9 +19,11 @@ from skoots.ranges import Share
 class BoundaryDecoder(Decoder):
     """Objects are the pieces of the foreground between predicted boundaries."""
 
-    reads: ClassVar[Mapping[str, MapType]] = {**Decoder.reads, "boundary": PROBABILITY}
-
     boundary_threshold: Share = 0.5
+
+    @property
+    def reads(self) -> Mapping[str, MapType]:
+        return {**super().reads, "boundary": PROBABILITY}
 
     def seeds(self, maps: Maps) -> np.ndarray:
         return label_components(self.foreground(maps) & ~maps.above("boundary", self.boundary_threshold))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import shlex
 import textwrap
@@ -97,7 +98,7 @@ def test_overrides_of_a_command_are_keys_of_its_config(command: str) -> None:
     given = ROOT / words[1]
     path = given if given.is_file() else CONFIGS.get(words[1], CONFIGS["unet3d.yaml"])
     overrides = [word for word in words[2:] if re.match(r"[\w.]+=", word)]
-    plugins = [ROOT / file for option, file in zip(words, words[1:]) if option == "--plugin"]
+    plugins = [ROOT / file for option, file in itertools.pairwise(words) if option == "--plugin"]
     load_config(path, overrides, [str(file) for file in plugins if file.is_file()])
 
 

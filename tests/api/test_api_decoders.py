@@ -135,7 +135,6 @@ def test_validation_scores_pictures_evaluation_and_segment_agree(
 
 PLUGIN = '''
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 

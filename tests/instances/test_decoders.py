@@ -166,6 +166,27 @@ def test_watershed_is_that_of_the_foreground(shape):
     assert np.array_equal(large, np.searchsorted(kept, np.where(np.isin(expected, kept), expected, 0)))
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_watershed_of_learnt_maps_parts_what_the_foreground_cannot(dims):
+    shape = (9, 16, 24)[-dims:]
+    labels = np.ones(shape, int)
+    labels[..., 10:] = 2  # a flat face
+    border = (np.abs(np.arange(24) - 9.5) < 1).astype(np.float32) + np.zeros(shape, np.float32)
+    depth = np.minimum(np.abs(np.arange(24) - 9.5), 8) / 8 + np.zeros(shape)
+    maps = {"semantic": np.ones((1, *shape)), "rim": border[None], "depth": depth[None]}
+    assert decode(maps, None, decoder=WatershedDecoder()).max() == 1
+    by_rim, by_depth = {"boundary_map": "rim"}, {"depth_map": "depth"}
+    for settings in (by_rim, by_depth, {**by_rim, **by_depth}):
+        decoder = WatershedDecoder(smoothing=0.5, **settings)
+        assert set(decoder.reads) == {"semantic", *settings.values()}
+        assert np.array_equal(decode(maps, None, decoder=decoder), labels), settings
+        bridged = {**maps, "rim": 0.2 * border[None], "depth": 0.5 + depth[None] / 2}
+        assert decode(bridged, None, decoder=replace(decoder, neck=0.3)).max() == 1, settings
+        assert decoder.lacks({"semantic": 1}, dims, None) == [
+            settings[name] for name in ("depth_map", "boundary_map") if name in settings
+        ]
+
+
 # All of them ------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, get_type_hints
+from typing import get_type_hints
 
 import numpy as np
 
@@ -24,15 +24,10 @@ class Decoder(ABC):
     snapshot is the score of what it segments. Fields are what a config may set, within the ranges of their
     annotations.
 
-    Attributes:
-        reads: the maps that it needs, by name.
-
     Args:
         semantic_threshold: probability above which a voxel belongs to an object.
         min_size: objects of fewer voxels are dropped.
     """
-
-    reads: ClassVar[Mapping[str, MapType]] = {"semantic": PROBABILITY}
 
     semantic_threshold: Share = 0.5
     min_size: Number = 0
@@ -41,6 +36,11 @@ class Decoder(ABC):
         hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             check_range(field.name, getattr(self, field.name), hints[field.name])
+
+    @property
+    def reads(self) -> Mapping[str, MapType]:
+        """The maps that it needs, by name."""
+        return {"semantic": PROBABILITY}
 
     @abstractmethod
     def seeds(self, maps: Maps) -> np.ndarray:

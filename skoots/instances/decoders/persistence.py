@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -37,10 +36,12 @@ class PersistenceDecoder(LandingDecoder):
         skeleton_weight: 0 takes the votes as they are, 1 multiplies them by the skeleton probability.
     """
 
-    reads: ClassVar[Mapping[str, MapType]] = {**LandingDecoder.reads, "skeleton": PROBABILITY}
-
     neck: Share = 0.5
     skeleton_weight: Share = 0.5
+
+    @property
+    def reads(self) -> Mapping[str, MapType]:
+        return {**super().reads, "skeleton": PROBABILITY}
 
     def seeds(self, maps: Maps) -> np.ndarray:
         evidence = self.smoothed_votes(maps)

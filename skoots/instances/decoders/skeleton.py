@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -29,10 +28,12 @@ class SkeletonDecoder(WalkingDecoder):
         min_skeleton: skeletons of fewer voxels are noise.
     """
 
-    reads: ClassVar[Mapping[str, MapType]] = {**WalkingDecoder.reads, "skeleton": PROBABILITY}
-
     skeleton_threshold: Share = 0.5
     min_skeleton: Number = 1
+
+    @property
+    def reads(self) -> Mapping[str, MapType]:
+        return {**super().reads, "skeleton": PROBABILITY}
 
     def seeds(self, maps: Maps) -> np.ndarray:
         on_skeleton = maps.above("skeleton", self.skeleton_threshold)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from skoots.geometry import Box, relative_spacing
 from skoots.instances.decoders.base import Decoder
 from skoots.instances.follow import follow_vectors
-from skoots.instances.maps import PROBABILITY, VECTOR, Maps, MapType
+from skoots.instances.maps import VECTOR, Maps, MapType
 from skoots.ranges import NotNegative, Number
 
 
@@ -27,10 +26,12 @@ class WalkingDecoder(Decoder):
         reach: a voxel that has found no seed looks so far around, in units of the finest voxel axis.
     """
 
-    reads: ClassVar[Mapping[str, MapType]] = {"vector": VECTOR, "semantic": PROBABILITY}
-
     steps: Number = 5
     reach: NotNegative = 5.0
+
+    @property
+    def reads(self) -> Mapping[str, MapType]:
+        return {"vector": VECTOR, **super().reads}
 
     def assign(self, maps: Maps, seeds: np.ndarray, box: Box | None = None) -> np.ndarray:
         whole = Box.of_shape(maps.shape)
