@@ -26,7 +26,7 @@ from skoots.api.build import open_volumes
 from skoots.api.segment import make_plan, predict_maps
 from skoots.config import load_config
 from skoots.errors import SkootsError
-from skoots.instances import decode, label_components
+from skoots.instances import Maps, label_components
 from skoots.instances.classical import distance_watershed
 from skoots.metrics import Overlap, contingency, score, stack
 from skoots.snapshots import find_snapshot
@@ -175,16 +175,9 @@ def compare(name: str, data: Path, runs: Path) -> dict[str, Overlap]:
         plan = make_plan(loaded, volume.image, volume.voxel_size)
         maps = predict_maps(plan, volume.image)
         truth = read_labels(volume.labels)
-        instances = decode(
-            maps["vector"],
-            maps["semantic"][0],
-            maps["skeleton"][0],
-            loaded.model.vector_scale or (),
-            volume.voxel_size,
-            plan.decoding,
-        )
-        foreground = maps["semantic"][0] > plan.decoding.semantic_threshold
-        parts.append((truth, instances, foreground, volume.voxel_size, plan.decoding.min_size))
+        read = Maps.of(maps, plan.decoder.reads, volume.voxel_size, loaded.model.vector_scale)
+        instances, foreground = plan.decoder.decode(read), plan.decoder.foreground(read)
+        parts.append((truth, instances, foreground, volume.voxel_size, plan.decoder.min_size))
 
     def pooled(segment: Callable[[np.ndarray, tuple[float, ...]], np.ndarray]) -> Overlap:
         return stack(

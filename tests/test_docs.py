@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import pkgutil
 import re
 import shlex
@@ -33,7 +34,7 @@ from skoots.data.augment import AUGMENTATIONS, Frame, IntensityAugmentation, def
 from skoots.data.normalize import NormalizationKind
 from skoots.data.sampling import Sampling
 from skoots.errors import ConfigError, SkootsError
-from skoots.instances import Decoding
+from skoots.instances import SkeletonDecoder
 from skoots.metrics import METRIC_NAMES
 from skoots.snapshots import read_snapshot
 from skoots.testing import HeadContract
@@ -114,7 +115,8 @@ def test_overrides_of_a_command_are_keys_of_its_config(command: str) -> None:
     given = ROOT / words[1]
     path = given if given.is_file() else CONFIGS.get(words[1], CONFIGS["unet3d.yaml"])
     overrides = [word for word in words[2:] if re.match(r"[\w.]+=", word)]
-    load_config(path, overrides)
+    plugins = [ROOT / file for option, file in itertools.pairwise(words) if option == "--plugin"]
+    load_config(path, overrides, [str(file) for file in plugins if file.is_file()])
 
 
 def commands_in_prose() -> Iterator[Any]:
@@ -212,9 +214,7 @@ def test_the_readme_shows_python() -> None:
 @pytest.mark.parametrize("text", [*blocks("yaml")])
 def test_yaml_loads_as_a_config(text: str, tmp_path: Path) -> None:
     path = tmp_path / "block.yaml"
-    path.write_text(
-        text.replace("./custom_head.py", str(ROOT / "examples" / "custom_head.py")), encoding="utf-8"
-    )
+    path.write_text(re.sub(r"\./(custom_\w+\.py)", rf"{ROOT}/examples/\1", text), encoding="utf-8")
     load_config(path)
 
 
@@ -322,7 +322,7 @@ def table(page: str, heading: str) -> dict[str, list[str]]:
 
 def test_settings_of_decoding() -> None:
     told = {name: scalar(cells[0]) for name, cells in table("segmenting.md", "Decoding settings").items()}
-    assert told == {field.name: field.default for field in dataclasses.fields(Decoding)}
+    assert told == {field.name: field.default for field in dataclasses.fields(SkeletonDecoder)}
 
 
 def test_ways_of_normalising() -> None:

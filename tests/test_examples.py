@@ -15,13 +15,17 @@ import pytest
 
 from skoots.api import TrainingOutcome, segment, train
 from skoots.errors import ConfigError
+from skoots.instances import DECODERS, Decoder, label_components
 from skoots.models.heads.base import HEADS
+from skoots.registry import load_plugin
 from skoots.snapshots import read_snapshot
 from skoots.synthetic import make_volume
+from skoots.testing import DecoderContract
 from skoots.volumes import open_volume, write_volume
 
 ROOT = Path(__file__).parents[1]
 HEAD = ROOT / "examples" / "custom_head.py"
+DECODER = ROOT / "examples" / "custom_decoder.py"
 LOOP = ROOT / "examples" / "plain_training_loop.py"
 TINY_3D = (
     "data.train=[{type: Synthetic, shape: [16, 32, 32], radius: [2.0, 3.0], samples_per_volume: 4, seed: 1}]",
@@ -79,6 +83,34 @@ def test_its_map_is_written(with_boundary: TrainingOutcome, tmp_path: Path) -> N
     assert boundary.reshape(image.shape).std() > 0 and boundary.min() >= 0 and boundary.max() <= 1
     with pytest.raises(ConfigError, match=r"custom_head\.py' is code that this config asks for"):
         segment(tmp_path / "cell.tif", with_boundary.run_folder, tmp_path / "again.tif", progress=False)
+
+
+def test_a_decoder_of_one_s_own_reads_its_map(with_boundary: TrainingOutcome, tmp_path: Path) -> None:
+    image, _ = make_volume((12, 24, 24), 5, radius=(2.0, 3.0))
+    write_volume(tmp_path / "cell.tif", image)
+    thresholds = {"semantic_threshold": 0.3, "boundary_threshold": 0.4}
+    result = segment(
+        tmp_path / "cell.tif",
+        with_boundary.run_folder,
+        maps=True,
+        plugins=[str(HEAD), str(DECODER)],
+        decoding={"type": "BoundaryDecoder", "min_size": 2, **thresholds},
+        progress=False,
+    )
+    maps = {name: open_volume(result.maps[name]).read_all() for name in ("semantic", "boundary")}
+    level = {name: np.rint(values.reshape(image.shape) * 255) / 255 for name, values in maps.items()}
+    expected = label_components((level["semantic"] > 0.3) & ~(level["boundary"] > 0.4), min_size=2)
+    assert np.array_equal(open_volume(result.output).read_all(), expected) and expected.any()
+
+
+class TestBoundaryDecoder(DecoderContract):
+    def make(self) -> Decoder:
+        load_plugin(str(DECODER))
+        return DECODERS.build("BoundaryDecoder")
+
+    def values(self, spatial_dims: int) -> dict[str, np.ndarray]:
+        rim = np.random.default_rng(0).random((1, *(12,) * spatial_dims)) < 0.3
+        return {"semantic": np.ones(rim.shape), "boundary": rim}
 
 
 @pytest.mark.parametrize("dims", [2, 3])

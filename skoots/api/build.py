@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from skoots.config import Config, load_config
-from skoots.config.arguments import argument_faults, signature_of, without_empty
+from skoots.config.faults import Faults
+from skoots.config.nodes import NodeInspector
+from skoots.config.plain import plain
 from skoots.config.schema import PARTS_OF_A_HEAD
 from skoots.data.augment import AUGMENTATIONS, PRESETS, Augmentation, Sequential
 from skoots.data.background import background_augmentations
@@ -31,7 +33,7 @@ from skoots.data.sources import (
     reading_threads,
 )
 from skoots.errors import ConfigError, Fault, SnapshotError
-from skoots.instances import Decoding
+from skoots.instances import DECODERS, Decoder
 from skoots.models.allocation_limit import AllocationLimit
 from skoots.models.backbones.base import BACKBONES
 from skoots.models.criteria.base import CRITERIA, Criterion
@@ -280,20 +282,26 @@ def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
     return {name: values.shape[1] for name, (_, values) in maps.items()}
 
 
-def decoding_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoding:
-    """How maps become instances: the config's settings, with changes.
+def decoder_of(config: Config, changes: Mapping[str, Any] | None = None) -> Decoder:
+    """What makes instances of maps: the config's decoder and settings, with changes.
+
+    Args:
+        config: its ``inference.decoding``.
+        changes: settings that differ; with another ``type`` none of the config's own count.
 
     Raises:
-        ConfigError: a number out of range, or no such setting.
+        ConfigError: no such decoder or setting, or a value out of range.
     """
-    path, signature = "inference.decoding", signature_of(Decoding)
-    settings = without_empty(signature, {**config.inference.decoding, **(changes or {})})
-    if faults := list(argument_faults(signature, settings, lambda name: f"{path}.{name}")):
-        raise ConfigError(faults)
-    try:
-        return Decoding(**settings)
-    except ValueError as error:
-        raise ConfigError([Fault(path, str(error).rstrip("."), "")]) from error
+    path, faults = "inference.decoding", Faults()
+    inspector = NodeInspector(faults)
+    kind, settings = split_node(config.inference.decoding)
+    changed = inspector.node({"type": kind, **plain(changes or {}, path, faults)}, path)
+    if changed is not None:
+        wanted, given = split_node(changed)
+        node = {"type": wanted, **(settings if wanted == kind else {}), **given}
+        node = inspector.decoder(node, path)
+    faults.end()
+    return DECODERS.build(node)
 
 
 # From a snapshot -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from skoots.api.build import (
     LoadedModel,
     Volumes,
     build_model,
-    decoding_of,
+    decoder_of,
     in_voxels_of,
     load_model,
     needs_scale,
@@ -180,7 +180,7 @@ def _validate(loaded: LoadedModel, volumes: Volumes) -> dict[str, float]:
         crop = choose_crop(shapes, loaded.facts.voxel_size, loaded.model.stride, CROP_VOXELS[dims])
     window = validation_crop(volumes, loaded.facts, loaded.model, crop)
     loader = covering_loader(CoveringDataset([volume for volume, _ in volumes], window))
-    evaluator = Evaluator(loader, decoding_of(loaded.config), loaded.device, strict=True)
+    evaluator = Evaluator(loader, decoder_of(loaded.config), loaded.device, strict=True)
     return evaluator(loaded.model, max(1, loaded.epoch))
 
 

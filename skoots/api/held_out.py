@@ -12,7 +12,7 @@ from skoots.api.segment import make_plan, predict_maps
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.errors import SkootsError
 from skoots.geometry import Box
-from skoots.instances import decode, label_components
+from skoots.instances import Maps, label_components
 from skoots.metrics import Overlap, contingency, score, stack
 from skoots.reports.figures import write_prediction_figure
 from skoots.volumes import read_labels
@@ -39,23 +39,18 @@ def compare_with_components(
     for volume in volumes:
         plan = make_plan(loaded, volume.image, volume.voxel_size, measured=volume.intensity)
         maps = predict_maps(plan, volume.image)
-        if not {"vector", "semantic", "skeleton"} <= set(maps):
+        channels = {name: len(values) for name, values in maps.items()}
+        if plan.decoder.lacks(channels, volume.image.spatial_dims, loaded.model.vector_scale):
             return {}, {}, None
         truth = read_labels(volume.labels, ignore_label=volume.ignore_label)
-        semantic, skeleton = maps["semantic"][0], maps["skeleton"][0]
-        prediction = decode(
-            maps["vector"],
-            semantic,
-            skeleton,
-            loaded.model.vector_scale or (),
-            volume.voxel_size,
-            plan.decoding,
-        )
-        components = label_components(semantic > plan.decoding.semantic_threshold, plan.decoding.min_size)
+        read = Maps.of(maps, plan.decoder.reads, volume.voxel_size, loaded.model.vector_scale)
+        prediction = plan.decoder.decode(read)
+        components = label_components(plan.decoder.foreground(read), plan.decoder.min_size)
         ours.append(contingency(truth, prediction, volume.ignore_label))
         theirs.append(contingency(truth, components, volume.ignore_label))
         if figure is not None:
-            image, drawn_maps = volume.read(Box.of_shape(volume.shape)).image, {"skeleton": skeleton}
+            image = volume.read(Box.of_shape(volume.shape)).image
+            drawn_maps = {"skeleton": maps["skeleton"][0]} if "skeleton" in maps else {}
             image = image if volume.image.channels else image[0]
             try:
                 drawn = write_prediction_figure(

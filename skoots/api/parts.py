@@ -11,6 +11,7 @@ def registries() -> dict[str, Registry[Any]]:
     """Every registry by the plural of what it collects."""
     from skoots.data.augment import AUGMENTATIONS
     from skoots.data.sources import DATASETS
+    from skoots.instances import DECODERS
     from skoots.loggers.base import LOGGERS
     from skoots.models.backbones.base import BACKBONES
     from skoots.models.criteria.base import CRITERIA
@@ -28,6 +29,7 @@ def registries() -> dict[str, Registry[Any]]:
         "target_generators": TARGET_GENERATORS,
         "predictors": PREDICTORS,
         "criteria": CRITERIA,
+        "decoders": DECODERS,
         "detectors": DETECTORS,
         "datasets": DATASETS,
         "augmentations": AUGMENTATIONS,

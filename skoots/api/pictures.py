@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from skoots.api.build import decoding_of
+from skoots.api.build import decoder_of
 from skoots.api.prepare import Prepared
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.loggers.base import Logger
@@ -36,7 +36,7 @@ def picture_observers(
     if prepared.validation:
         windows = CoveringDataset([volume for volume, _ in prepared.validation], prepared.validation_crop)
         sources["validation"] = partial(first_with_objects, windows.__getitem__, range(len(windows)))
-    decoding, figures = decoding_of(prepared.config), folder / "figures"
+    decoder, figures = decoder_of(prepared.config), folder / "figures"
     return [
-        PictureObserver(sources, decoding, training_pictures, write_training_sheet, loggers, figures, every)
+        PictureObserver(sources, decoder, training_pictures, write_training_sheet, loggers, figures, every)
     ]

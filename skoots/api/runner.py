@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.optim import Optimizer
 
-from skoots.api.build import decoding_of, map_channels
+from skoots.api.build import decoder_of, map_channels
 from skoots.api.edits import edits_since
 from skoots.api.pictures import picture_observers
 from skoots.api.prepare import Prepared, about_workers, training_crops
@@ -20,7 +20,6 @@ from skoots.config.validate import larger_is_better
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.loaders import Share, covering_loader, train_loader
 from skoots.errors import ConfigError, Fault, SnapshotError
-from skoots.inference.segment_volume import DECODED
 from skoots.loggers.base import LOGGERS, Logger
 from skoots.loggers.csv import CSVLogger
 from skoots.metrics import METRIC_NAMES
@@ -174,7 +173,7 @@ def build_evaluator(prepared: Prepared, processes: Processes | None = None) -> E
     share = Share(processes.rank, processes.world)
     return Evaluator(
         covering_loader(CoveringDataset(volumes, prepared.validation_crop), share),
-        decoding_of(prepared.config),
+        decoder_of(prepared.config),
         prepared.device,
         precision=Precision(prepared.config.runner.precision, prepared.device),
         processes=processes,
@@ -255,7 +254,7 @@ def _check_watched(prepared: Prepared) -> None:
 
 
 def _check_key_metric(prepared: Prepared) -> None:
-    """Instance metrics need the three maps that decoding reads; only the built model says which maps it
+    """Instance metrics need the maps that the decoder reads; only the built model says which maps it
     gives."""
     section = prepared.config.runner
     watched = {
@@ -271,9 +270,12 @@ def _check_key_metric(prepared: Prepared) -> None:
             ", ".join(late),
         )
     maps = map_channels(prepared.model, prepared.facts.in_channels)
+    decoder = decoder_of(prepared.config)
+    missing = decoder.lacks(maps, prepared.facts.spatial_dims, prepared.model.vector_scale)
     for key, wanted in watched.items():
-        if (wanted or "").removeprefix("test.") in METRIC_NAMES and not set(DECODED) <= set(maps):
-            problem = f"{wanted} needs the maps {', '.join(DECODED)}; this model gives {', '.join(maps)}"
+        if missing and (wanted or "").removeprefix("test.") in METRIC_NAMES:
+            read = ", ".join(decoder.reads)
+            problem = f"{wanted} needs the maps {read}; this model gives {', '.join(maps)}"
             raise ConfigError([Fault(f"runner.{key}", problem, "Write test.loss")])
 
 

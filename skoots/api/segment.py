@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skoots.api.build import DataFacts, LoadedModel, decoding_of, load_model, map_channels
+from skoots.api.build import DataFacts, LoadedModel, decoder_of, load_model, map_channels
 from skoots.api.intensity import intensity_for
 from skoots.data.normalize import Intensity
 from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import relative_spacing
-from skoots.inference.segment_volume import DECODED, Plan, predict_tiles, quietly, segment_volume
+from skoots.inference.segment_volume import Plan, predict_tiles, quietly, segment_volume
 from skoots.inference.tile_size import affordable_voxels
 from skoots.models.nonfinite import nonfinite_weights
 from skoots.terminal import progress_bar
@@ -75,7 +75,8 @@ def segment(
         device: None takes the best there is.
         voxel_size: D edge lengths of a voxel, if the file says none or wrong ones.
         tile: voxels that are predicted at once; the result does not depend on it.
-        decoding: settings that differ from the model's own, e.g. ``{"min_size": 50}``.
+        decoding: settings that differ from the model's own, e.g. ``{"min_size": 50}``; with another ``type``
+            none of the model's own count.
         normalize_by: whose intensity statistics are applied: ``volume`` measures the image, ``training``
             takes those of all training volumes together; None as the model was trained.
         weights: of a snapshot with a moving average (EMA), ``auto`` takes it and ``raw`` does not.
@@ -97,11 +98,6 @@ def segment(
         loaded = loaded.normalising_by(normalize_by)
     _check_fit(image, loaded)
     produced = map_channels(loaded.model, loaded.facts.in_channels)
-    if not set(DECODED) <= set(produced):
-        raise SnapshotError(
-            f"The model in {loaded.snapshot} gives {', '.join(produced)}; instances need "
-            f"{', '.join(DECODED)}."
-        )
     names = produced if maps else {}
     map_paths = {name: _beside(target, name) for name in names}
     for path in map_paths.values():
@@ -110,6 +106,12 @@ def segment(
     # what was used is what the outputs state; the model's own comes without a unit
     size, unit = (image.voxel_size, image.unit) if image.voxel_size else (loaded.facts.voxel_size, None)
     plan = make_plan(loaded, image, size, tile, decoding)
+    missing = plan.decoder.lacks(produced, image.spatial_dims, loaded.model.vector_scale)
+    if missing:
+        raise SnapshotError(
+            f"The model in {loaded.snapshot} gives {', '.join(produced)}; {type(plan.decoder).__name__} "
+            f"also reads {', '.join(missing)}. Choose another decoder: inference.decoding.type."
+        )
     with contextlib.ExitStack() as files:
         labels = files.enter_context(
             create_volume(target, image.shape, np.int32, size, unit, overwrite=overwrite)
@@ -152,7 +154,7 @@ def make_plan(
         model=loaded.model,
         intensity=intensity_for(loaded, image, measured),
         voxel_size=tuple(voxel_size),
-        decoding=decoding_of(loaded.config, decoding),
+        decoder=decoder_of(loaded.config, decoding),
         device=loaded.device,
         core=None if wanted is None else tuple(wanted),
         halo=None if settings.halo == "auto" else tuple(settings.halo),

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import fastremap
 import numpy as np
 import torch
 
 from skoots.data.pairs import find_pairs
 from skoots.data.skeleton_cache import kept_at
 from skoots.data.sources import Reading, open_pair, reading_threads, volume_skeletons
-from skoots.instances import renumber
 from skoots.skeletons import nearest_offsets, touching_skeletons
 from skoots.skeletons.skeletonize import Algorithm
 from skoots.terminal import progress_bar
@@ -84,9 +84,8 @@ def skeletonize(
         ids = read_labels(labels, ignore_label=ignore_label)
         ids = np.where(ids == ignore_label, 0, ids) if ignore_label is not None else ids
         offset = nearest_offsets(ids, skeletons, size)
-        touching = touching_skeletons(
-            torch.from_numpy(renumber(ids).astype(np.int64)), torch.from_numpy(offset)
-        )
+        few, _ = fastremap.renumber(ids)
+        touching = touching_skeletons(torch.from_numpy(few.astype(np.int64)), torch.from_numpy(offset))
         seconds = time.monotonic() - began
         done.append(
             SkeletonizedVolume(pair.name, kept_at(pair.skeletons), len(skeletons), traced, touching, seconds)

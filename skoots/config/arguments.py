@@ -7,6 +7,7 @@ cannot judge is passed over.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import sys
@@ -142,12 +143,15 @@ def _missing(signature: Signature, name: str, path: Callable[[str], str]) -> Fau
 
 
 def _annotation(part: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """The type of a parameter, looked up in the module of the class that defines the constructor."""
+    """The type of a parameter, looked up in the module of the class that states it."""
     if parameter.annotation is parameter.empty:
         return _UNKNOWN
     owner: Any = part
     if isinstance(part, type):
         owner = next((base for base in part.__mro__ if "__init__" in vars(base)), part)
+        if dataclasses.is_dataclass(owner):  # its constructor also takes the fields of the classes above
+            stating = (b for b in part.__mro__ if parameter.name in vars(b).get("__annotations__", {}))
+            owner = next(stating, owner)
     names = vars(sys.modules.get(owner.__module__, types))
     holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     try:

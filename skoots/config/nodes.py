@@ -30,6 +30,15 @@ class NodeInspector:
     def fault(self, path: str, problem: str, remedy: str = "") -> None:
         self.faults.append(Fault(path, problem, remedy))
 
+    def node(self, value: Any, path: str) -> dict[str, Any] | None:
+        """A node in either spelling; None, and a fault, if it is none."""
+        try:
+            return as_node(value)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            self.fault(path, f"{context['problem']}, is {shown(value)}", context["remedy"])
+            return None
+
     def nested(
         self,
         find: Find,
@@ -39,11 +48,8 @@ class NodeInspector:
         found: Callable[[Mapping[str, Any], str], Any] | None = None,
     ) -> Any:
         """A node inside another, which the schema has not seen."""
-        try:
-            node = as_node(value)
-        except PydanticCustomError as error:
-            context = error.context or {}
-            self.fault(path, f"{context['problem']}, is {shown(value)}", context["remedy"])
+        node = self.node(value, path)
+        if node is None:
             return value
         if found:
             return found(node, path)
@@ -59,6 +65,16 @@ class NodeInspector:
         parameters = signature_of(part).parameters
         if all(name in given for name, parameter in parameters.items() if parameter.required):
             self.build(path, lambda: part(**given))
+
+    def decoder(self, node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """A decoder, which no other part tells anything."""
+        from skoots.instances import DECODERS
+
+        before = len(self.faults)
+        checked = self.part(DECODERS.get, node, path)
+        if len(self.faults) == before:
+            self.try_out(DECODERS.get(node["type"]), checked, path, ())
+        return checked
 
     def part(
         self,

@@ -21,6 +21,7 @@ DEFAULT_HEADS = {
     "semantic": {"type": "SemanticHead"},
     "skeleton": {"type": "SkeletonHead"},
 }
+DEFAULT_DECODER = "SkeletonDecoder"
 PARTS_OF_A_HEAD = ("target_generator", "predictor", "criterion")
 
 
@@ -47,6 +48,12 @@ def _as_source(value: Any) -> Any:
         return {"type": "Folder", "path": value}
     if isinstance(value, Mapping) and value.get("type") is None:
         return as_node({"type": "Folder", **{key: item for key, item in value.items() if key != "type"}})
+    return as_node(value)
+
+
+def _as_decoder(value: Any) -> Any:
+    if isinstance(value, Mapping) and value.get("type") is None:
+        value = {**value, "type": DEFAULT_DECODER}
     return as_node(value)
 
 
@@ -108,6 +115,7 @@ Normalization = Annotated[
     Literal["zscore", "percentile", "asinh", "dtype", "none"], BeforeValidator(_name_alone)
 ]
 Sources = Annotated[list[Source], BeforeValidator(_as_list)]
+DecoderNode = Annotated[dict[str, Any], BeforeValidator(_as_decoder), Noun("a decoder", "decoders")]
 HeadNode = Annotated[dict[str, Any], BeforeValidator(_as_head), Noun("a head", "heads")]
 Device = Annotated[
     str,
@@ -467,8 +475,9 @@ class InferenceSection(Section):
     halo: Literal["auto"] | Margin = Field(
         default="auto", description="margin around a tile, voxels [z, y, x]"
     )
-    decoding: dict[str, Any] = Field(
-        default={}, description="arguments of `skoots.instances.decoding.Decoding`"
+    decoding: DecoderNode = Field(
+        default={"type": DEFAULT_DECODER},
+        description="what makes instances of maps; without a `type` these are settings of the default",
     )
 
 

@@ -51,9 +51,11 @@ def check_parts(config: Config, faults: Faults) -> Config:
             ),
             "logger": [inspector.logger(node, f"logger.{i}") for i, node in enumerate(config.logger)],
             "detector": detector,
+            "inference": config.inference.model_copy(
+                update={"decoding": inspector.decoder(config.inference.decoding, "inference.decoding")}
+            ),
         }
     )
-    inspector.decoding(config.inference.decoding)
     inspector.together(config)
     return checked
 
@@ -178,11 +180,6 @@ class _Inspector(NodeInspector):
             if metric not in known:
                 problem = f"no training measures {shown(metric)}"
                 self.fault(at, problem, did_you_mean(str(metric), known))
-
-    def decoding(self, arguments: Mapping[str, Any]) -> None:
-        from skoots.instances.decoding import Decoding
-
-        self.settings(Decoding, arguments, "inference.decoding")
 
     def sampling(self, data: DataSection) -> None:
         from skoots.data.sampling import Sampling

@@ -1,8 +1,10 @@
-"""The loop over space: predict tile by tile, label the skeletons, let every voxel follow its vectors."""
+"""The loop over space: predict tile by tile, find the seeds, assign every voxel."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,15 @@ from torch import Tensor
 from skoots.data.normalize import Intensity, read_scaled
 from skoots.errors import SkootsError
 from skoots.geometry import Box, Tile, tile_volume
-from skoots.inference.maps import Maps
 from skoots.inference.tile_size import VOXELS_AT_ONCE, choose_core
-from skoots.instances import Decoding, follow_vectors, label_components
+from skoots.instances import Decoder
+from skoots.instances.relabel import close_gaps
 from skoots.models.segmentation_model import SegmentationModel
+from skoots.runtime import cpu_count
 from skoots.volumes import Volume, WritableVolume
+from skoots.volumes.map_store import MapStore
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-DECODED = ("vector", "semantic", "skeleton")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Plan:
         model: on its device, in any mode.
         intensity: normalisation of the image.
         voxel_size: D edge lengths of a voxel.
-        decoding: how maps become instances.
+        decoder: makes instances of maps.
         device: where the model lies.
         core: voxels that a tile writes; None chooses.
         voxels_at_once: most voxels of a tile with its halo, where the core is chosen.
@@ -43,7 +46,7 @@ class Plan:
     model: SegmentationModel
     intensity: Intensity
     voxel_size: tuple[float, ...]
-    decoding: Decoding
+    decoder: Decoder
     device: torch.device
     core: tuple[int, ...] | None = None
     halo: tuple[int, ...] | None = None
@@ -135,47 +138,48 @@ def segment_volume(
         How many objects there are.
 
     Raises:
-        SkootsError: the model lacks one of the three maps that decoding reads.
+        SkootsError: the model lacks a map that the decoder reads, or a tile does not fit into memory.
     """
     scale = plan.model.vector_scale
-    maps = Maps(image.shape, folder)
+    store = MapStore(plan.decoder.reads, image.shape, plan.voxel_size, scale, folder)
     try:
         for box, values in predict_tiles(plan, image, progress):
-            missing = [name for name in DECODED if name not in values]
-            if missing or scale is None:
-                raise SkootsError(
-                    f"The model has no {' and no '.join(missing) or 'vector'} map, which decoding needs."
-                )
-            maps.store(box, values)
+            channels = {name: len(array) for name, array in values.items()}
+            missing = plan.decoder.lacks(channels, image.spatial_dims, scale)
+            if missing:
+                raise SkootsError(f"The model has no {' and no '.join(missing)}, which the decoder reads.")
+            store.store(box, values)
             for name, volume in (map_outputs or {}).items():
                 volume.write(box, values[name])
-        return _decode(plan, maps, scale or (), output, progress)
+        return _decode(plan.decoder, store, output, progress)
     finally:
-        maps.close()
+        store.close()
 
 
-def _decode(
-    plan: Plan, maps: Maps, scale: Sequence[float], output: WritableVolume, progress: Progress
-) -> int:
-    settings = plan.decoding
-    foreground = maps.semantic > settings.semantic_threshold * 255
-    skeletons = label_components(
-        (maps.skeleton > settings.skeleton_threshold * 255) & foreground, settings.min_skeleton
-    )
-    blocks = _slabs(output.shape)
-    sizes = np.zeros(int(skeletons.max(initial=0)) + 1, np.int64)
-    for box in progress(blocks, "assign"):
-        labels = follow_vectors(
-            maps.vector, foreground, skeletons, scale, plan.voxel_size, settings.steps, settings.reach, box
-        )
-        maps.labels[box.slices] = labels
-        sizes += np.bincount(labels.ravel(), minlength=len(sizes))
-    kept = sizes >= max(1, settings.min_size)
-    kept[0] = False
-    final = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    for box in blocks:
-        output.write(box, final[maps.labels[box.slices]])
-    return int(kept.sum())
+def _decode(decoder: Decoder, store: MapStore, output: WritableVolume, progress: Progress) -> int:
+    """What ``decoder.decode`` gives, box by box and several at once."""
+    seeds = decoder.seeds(store.maps)
+    sizes = np.zeros(int(seeds.max(initial=0)) + 1, np.int64)
+    adding = threading.Lock()
+
+    def assign(box: Box) -> None:
+        labels = decoder.assign(store.maps, seeds, box)
+        store.labels[box.slices] = labels
+        own = np.bincount(labels.ravel(), minlength=len(sizes))
+        with adding:
+            sizes[:] += own
+
+    pool = ThreadPoolExecutor(cpu_count())
+    try:
+        boxes = [pool.submit(assign, box) for box in _slabs(output.shape, voxels=1_000_000)]
+        for box_done in progress(boxes, "assign"):
+            box_done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    final = close_gaps(sizes, decoder.min_size)
+    for box in _slabs(output.shape):
+        output.write(box, final[store.labels[box.slices]])
+    return int(final.max())
 
 
 def _slabs(shape: Sequence[int], voxels: int = 8_000_000) -> list[Box]:

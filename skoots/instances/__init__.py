@@ -1,8 +1,19 @@
-"""Pure functions of label ids: components, following vectors, renumbering, classical baselines."""
+"""Pure functions of label ids: decoders, components, following vectors, classical baselines."""
 
 from skoots.instances.components import label_components
-from skoots.instances.decoding import Decoding, decode
+from skoots.instances.decoders.base import DECODERS, Decoder
+from skoots.instances.decoders.skeleton import SkeletonDecoder
 from skoots.instances.follow import follow_vectors
-from skoots.instances.relabel import drop_small, renumber
+from skoots.instances.maps import PROBABILITY, VECTOR, Maps, MapType
 
-__all__ = ["Decoding", "decode", "drop_small", "follow_vectors", "label_components", "renumber"]
+__all__ = [
+    "DECODERS",
+    "PROBABILITY",
+    "VECTOR",
+    "Decoder",
+    "MapType",
+    "Maps",
+    "SkeletonDecoder",
+    "follow_vectors",
+    "label_components",
+]

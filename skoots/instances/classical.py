@@ -34,23 +34,50 @@ def distance_watershed(
     Raises:
         ValueError: ``neck`` is not between 0 and 1.
     """
+    foreground = np.asarray(foreground, bool)
+    if foreground.all():  # the distance to a background that is nowhere is undefined
+        distance = np.ones(foreground.shape)
+    else:
+        distance = ndimage.distance_transform_edt(foreground, sampling=relative_spacing(voxel_size))
+    return height_watershed(distance, foreground, voxel_size, neck, smoothing)
+
+
+def height_watershed(
+    height: np.ndarray,
+    foreground: np.ndarray,
+    voxel_size: Sequence[float],
+    neck: float = 0.65,
+    smoothing: float = 1.0,
+    least: float = 0.25,
+) -> np.ndarray:
+    """Separate objects where a map is low between two hills, as ``distance_watershed`` does with distances.
+
+    Args:
+        height: (*S), high inside objects and low at their borders.
+        foreground: (*S) bool.
+        voxel_size: edge lengths of a voxel per axis.
+        neck: two hills are one object where the pass is at least so many times as high as the lower one.
+        smoothing: standard deviation of the Gaussian that smooths the map, in units of the finest voxel axis.
+        least: no voxel of the foreground counts as lower, however much is smoothed away.
+
+    Returns:
+        (*S) int32 labels, 0 = background.
+
+    Raises:
+        ValueError: ``neck`` is not between 0 and 1.
+    """
     from skimage.morphology import local_maxima, reconstruction
     from skimage.segmentation import watershed
 
     if not 0 < neck < 1:
         raise ValueError(f"neck is a ratio between 0 and 1, not {neck}")
-    foreground = np.asarray(foreground, bool)
-    if not foreground.any() or foreground.all():  # the distance to a background that is nowhere is undefined
+    if not foreground.any():
         return foreground.astype(np.int32)
-    spacing = relative_spacing(voxel_size)
-    distance = ndimage.distance_transform_edt(foreground, sampling=spacing)
-    distance = ndimage.gaussian_filter(distance, [smoothing / edge for edge in spacing])
-
-    depth = -np.log(neck)
-    lowest = np.log(0.25)  # no voxel of the foreground counts as narrower, however much was smoothed away
-    height = np.where(foreground, np.log(np.maximum(distance, 0.25)), lowest - 2 * depth)
+    smooth = ndimage.gaussian_filter(height, [smoothing / edge for edge in relative_spacing(voxel_size)])
+    depth, lowest = -np.log(neck), np.log(least)
+    logarithm = np.where(foreground, np.log(np.maximum(smooth, least)), lowest - 2 * depth)
     corners = np.ones((3,) * foreground.ndim)
-    filled = reconstruction(height - depth, height, footprint=corners)
-    summits = local_maxima(filled, connectivity=foreground.ndim)
+    filled = reconstruction(logarithm - depth, logarithm, footprint=corners)
+    summits = local_maxima(filled, connectivity=foreground.ndim) | (filled == filled.max())  # also if all are
     seeds, _ = ndimage.label(summits & foreground, corners)
-    return watershed(-distance, seeds, mask=foreground, connectivity=foreground.ndim).astype(np.int32)
+    return watershed(-smooth, seeds, mask=foreground, connectivity=foreground.ndim).astype(np.int32)

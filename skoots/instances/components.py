@@ -6,6 +6,8 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
+from skoots.instances.relabel import close_gaps
+
 
 def label_components(mask: np.ndarray, min_size: int = 0, corners: bool = True) -> np.ndarray:
     """Label connected components.
@@ -20,10 +22,8 @@ def label_components(mask: np.ndarray, min_size: int = 0, corners: bool = True) 
     """
     labels = _label_2d(mask, corners) if mask.ndim == 2 else _label_3d(mask, corners)
     if min_size <= 1:
-        return labels.astype(np.int32, copy=False)
-    keep = np.bincount(labels.ravel()) >= min_size
-    keep[0] = False
-    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+        return labels
+    return close_gaps(np.bincount(labels.ravel(), minlength=1), min_size)[labels]
 
 
 def _label_2d(mask: np.ndarray, corners: bool) -> np.ndarray:
@@ -32,6 +32,7 @@ def _label_2d(mask: np.ndarray, corners: bool) -> np.ndarray:
 
 
 def _label_3d(mask: np.ndarray, corners: bool) -> np.ndarray:
-    return cc3d.connected_components(
+    labels = cc3d.connected_components(
         np.ascontiguousarray(mask), connectivity=26 if corners else 6, out_dtype=np.uint32
     )
+    return labels.view(np.int32)

@@ -1,4 +1,4 @@
-"""From vectors and labelled skeletons to instances: every foreground voxel walks to its skeleton."""
+"""Walks along vectors: to labelled seeds, or to wherever they lead."""
 
 from __future__ import annotations
 
@@ -13,51 +13,80 @@ from skoots.geometry import Box, relative_spacing
 
 def follow_vectors(
     vectors: np.ndarray,
-    foreground: np.ndarray,
-    skeleton_labels: np.ndarray,
+    inside: np.ndarray,
+    seeds: np.ndarray,
     scale: Sequence[float],
     voxel_size: Sequence[float] | None = None,
     steps: int = 5,
     reach: float = 5.0,
     box: Box | None = None,
+    above: int = 0,
 ) -> np.ndarray:
-    """Give every foreground voxel the label of the skeleton that its vectors lead to.
+    """Give every foreground voxel the label of the seed that its vectors lead to.
 
-    A voxel follows the vector under its feet, again and again, and stops as soon as it stands on a labelled
-    skeleton or outside the foreground, where vectors mean nothing; if it has found none it takes the nearest
-    labelled skeleton within ``reach`` of where it stands.
+    A voxel follows the vector under its feet, again and again, and stops as soon as it stands on a seed or
+    outside the foreground, where vectors mean nothing; if it has found none it takes the nearest seed within
+    ``reach`` of where it stands.
 
     Args:
         vectors: (D, *S) in [-1, 1], or int8 in [-127, 127].
-        foreground: (*S) bool.
-        skeleton_labels: (*S) int32 labelled skeletons, 0 = none.
+        inside: (*S) bool, or integers.
+        seeds: (*S) int32 labels, 0 = none.
         scale: D voxels that a vector of length 1 spans, per axis.
         voxel_size: D edge lengths of a voxel. None means isotropic.
         steps: at most so many vectors are followed.
         reach: in units of the finest voxel axis.
         box: the voxels to label; the rest is read where vectors lead there. None labels all.
+        above: the foreground is where ``inside`` exceeds this.
 
     Returns:
-        int32 labels of the box's shape; 0 where no skeleton was found.
+        int32 labels of the box's shape; 0 where no seed was found.
     """
-    ndim = foreground.ndim
-    box = box or Box.of_shape(foreground.shape)
-    lead = (1,) * (3 - ndim)
-    unit = np.asarray(scale, np.float32) / (127 if vectors.dtype == np.int8 else 1)
-    if ndim == 2:
-        vectors = np.concatenate([np.zeros((1, *vectors.shape[1:]), vectors.dtype), vectors])
+    lead = (1,) * (3 - inside.ndim)
+    box = box or Box.of_shape(inside.shape)
     labels = np.zeros((*lead, *box.shape), np.int32)
     _follow(
-        vectors.reshape(3, *lead, *foreground.shape),
-        foreground.reshape(*lead, *foreground.shape),
-        skeleton_labels.reshape(*lead, *foreground.shape),
-        np.concatenate([np.zeros(3 - ndim, np.float32), unit]),
-        np.array((0,) * (3 - ndim) + box.start),
+        *_in_three(vectors, inside, scale),
+        above,
+        seeds.reshape(lead + seeds.shape),
+        np.array((0,) * len(lead) + box.start),
         steps,
-        _nearby(reach, relative_spacing(voxel_size or (1.0,) * ndim)),
+        _nearby(reach, relative_spacing(voxel_size or (1.0,) * inside.ndim)),
         labels,
     )
     return labels.reshape(box.shape)
+
+
+def count_landings(
+    vectors: np.ndarray, inside: np.ndarray, scale: Sequence[float], steps: int = 3, above: int = 0
+) -> np.ndarray:
+    """How many voxels of the foreground end at each voxel, when all follow their vectors.
+
+    Args:
+        vectors: (D, *S) in [-1, 1], or int8 in [-127, 127].
+        inside: (*S) bool, or integers.
+        scale: D voxels that a vector of length 1 spans, per axis.
+        steps: vectors that are followed; a walk ends where it leaves the foreground.
+        above: the foreground is where ``inside`` exceeds this.
+
+    Returns:
+        (*S) float32.
+    """
+    vectors, inside_three, unit = _in_three(vectors, inside, scale)
+    votes = np.zeros(inside_three.shape, np.float32)
+    _vote(vectors, inside_three, unit, above, steps, votes)
+    return votes.reshape(inside.shape)
+
+
+def _in_three(
+    vectors: np.ndarray, inside: np.ndarray, scale: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both as views with three axes, the first of one section in 2D, and the voxels of a vector's unit."""
+    unit = np.asarray(scale, np.float32) / (127 if vectors.dtype == np.int8 else 1)
+    inside = inside.view(np.uint8) if inside.dtype == bool else inside
+    if inside.ndim == 2:
+        vectors, inside = vectors[:, None], inside[None]
+    return vectors, inside, unit
 
 
 def _nearby(reach: float, spacing: tuple[float, ...]) -> np.ndarray:
@@ -70,28 +99,67 @@ def _nearby(reach: float, spacing: tuple[float, ...]) -> np.ndarray:
 
 
 @compiled()
-def _follow(vectors, foreground, skeletons, unit, start, steps, nearby, labels):  # type: ignore[no-untyped-def]
-    nz, ny, nx = foreground.shape
+def _follow(vectors, inside, unit, above, seeds, start, steps, nearby, labels):  # type: ignore[no-untyped-def]
+    nz, ny, nx = inside.shape
     for i in range(labels.shape[0]):
         for j in range(labels.shape[1]):
             for k in range(labels.shape[2]):
-                z, y, x = i + start[0], j + start[1], k + start[2]
-                if not foreground[z, y, x]:
+                first = (i + start[0], j + start[1], k + start[2])
+                if inside[first] <= above:
                     continue
-                found = skeletons[z, y, x]
-                pz, py, px = float(z), float(y), float(x)
+                stand, moved = first, (0.0, 0.0, 0.0)
+                found = seeds[stand]
                 for _ in range(steps):
-                    if found != 0 or not foreground[z, y, x]:
+                    if found != 0 or inside[stand] <= above:
                         break
-                    pz = min(max(pz + vectors[0, z, y, x] * unit[0], 0.0), nz - 1.0)
-                    py = min(max(py + vectors[1, z, y, x] * unit[1], 0.0), ny - 1.0)
-                    px = min(max(px + vectors[2, z, y, x] * unit[2], 0.0), nx - 1.0)
-                    z, y, x = int(pz + 0.5), int(py + 0.5), int(px + 0.5)
-                    found = skeletons[z, y, x]
+                    stand, moved = _step(vectors, unit, inside.shape, first, stand, moved)
+                    found = seeds[stand]
                 if found == 0:
                     for n in range(nearby.shape[0]):
-                        a, b, c = z + nearby[n, 0], y + nearby[n, 1], x + nearby[n, 2]
-                        if 0 <= a < nz and 0 <= b < ny and 0 <= c < nx and skeletons[a, b, c] != 0:
-                            found = skeletons[a, b, c]
+                        z, y, x = stand[0] + nearby[n, 0], stand[1] + nearby[n, 1], stand[2] + nearby[n, 2]
+                        if 0 <= z < nz and 0 <= y < ny and 0 <= x < nx and seeds[z, y, x] != 0:
+                            found = seeds[z, y, x]
                             break
                 labels[i, j, k] = found
+
+
+@compiled()
+def _vote(vectors, inside, unit, above, steps, votes):  # type: ignore[no-untyped-def]
+    for i in range(votes.shape[0]):
+        for j in range(votes.shape[1]):
+            for k in range(votes.shape[2]):
+                first = (i, j, k)
+                if inside[first] <= above:
+                    continue
+                stand, moved = first, (0.0, 0.0, 0.0)
+                for _ in range(steps):
+                    if inside[stand] <= above:
+                        break
+                    stand, moved = _step(vectors, unit, inside.shape, first, stand, moved)
+                votes[stand] += 1
+
+
+# What is added up is the way from the first voxel, not a position: so roundings do not depend on where a part
+# lies in the volume.
+@compiled(inline="always")
+def _step(vectors, unit, shape, first, stand, moved):  # type: ignore[no-untyped-def]
+    """Along the vector underfoot, not beyond the array; gives the new voxel, and the way from the first."""
+    z, y, x = stand
+    dz, dy, dx = moved
+    lead = 3 - vectors.shape[0]  # 1 in 2D, where no vector leads to another section
+    if lead == 0:
+        dz = _within(dz + vectors[0, z, y, x] * unit[0], first[0], shape[0])
+    dy = _within(dy + vectors[1 - lead, z, y, x] * unit[1 - lead], first[1], shape[1])
+    dx = _within(dx + vectors[2 - lead, z, y, x] * unit[2 - lead], first[2], shape[2])
+    ahead = (first[0] + _nearest(dz), first[1] + _nearest(dy), first[2] + _nearest(dx))
+    return ahead, (dz, dy, dx)
+
+
+@compiled(inline="always")
+def _within(moved, first, length):  # type: ignore[no-untyped-def]
+    return min(max(moved, -float(first)), float(length - 1 - first))
+
+
+@compiled(inline="always")
+def _nearest(moved):  # type: ignore[no-untyped-def]
+    return int(np.floor(moved + 0.5))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import fastremap
 import numpy as np
 
 
-def renumber(labels: np.ndarray) -> np.ndarray:
-    """Ids 1..n in order of first appearance, 0 kept, int32."""
-    compact, _ = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
-    return compact.astype(np.int32)
-
-
-def drop_small(labels: np.ndarray, min_size: int) -> np.ndarray:
-    """Labels without the objects of fewer than ``min_size`` voxels.
+def close_gaps(sizes: np.ndarray, min_size: int = 0) -> np.ndarray:
+    """New labels 1..n, in the same order, for the labels that are kept; index it with labels.
 
     Args:
-        labels: (*S) non-negative ids, not much larger than their number.
-        min_size: voxels.
+        sizes: voxels of each label, the background first.
+        min_size: labels of fewer voxels become 0, and so do those of none.
+
+    Returns:
+        int32 of the same length.
     """
-    if min_size <= 1:
-        return labels
-    small = np.bincount(labels.ravel()) < min_size
-    return np.where(small[labels], 0, labels)
+    kept = sizes >= max(1, min_size)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)

@@ -4,9 +4,11 @@ from skoots.testing.contracts import (
     AugmentationContract,
     BackboneContract,
     CriterionContract,
+    DecoderContract,
     HeadContract,
     NeckContract,
     example_batch,
+    example_maps,
     example_window,
 )
 
@@ -14,8 +16,10 @@ __all__ = [
     "AugmentationContract",
     "BackboneContract",
     "CriterionContract",
+    "DecoderContract",
     "HeadContract",
     "NeckContract",
     "example_batch",
+    "example_maps",
     "example_window",
 ]

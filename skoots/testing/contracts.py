@@ -13,18 +13,21 @@ it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from skoots.data.augment import Augmentation, Window
+from skoots.geometry import Box, tile_volume
+from skoots.instances import Decoder, Maps
 from skoots.models.backbones.base import Backbone
 from skoots.models.criteria.base import Criterion
 from skoots.models.heads.base import Head
 from skoots.models.necks.base import Neck
 from skoots.samples import Batch, Sample
-from skoots.skeletons import nearest_offsets, skeletonize
+from skoots.skeletons import nearest_offsets, skeleton_mask, skeletonize
 from skoots.synthetic import make_volume
 
 SHAPES = {2: (24, 20), 3: (12, 16, 20)}
@@ -66,6 +69,23 @@ def example_batch(spatial_dims: int, size: int = 2) -> Batch:
             )
         )
     return Batch.collate(samples)
+
+
+def example_maps(spatial_dims: int) -> tuple[dict[str, np.ndarray], tuple[float, ...]]:
+    """What a perfect network says of a small synthetic sample.
+
+    Args:
+        spatial_dims: 2 or 3.
+
+    Returns:
+        ``vector`` (D, *S), ``semantic`` and ``skeleton`` (1, *S), float32, and the scale of the vectors.
+    """
+    batch = example_batch(spatial_dims, size=1)
+    scale = tuple(float(n) for n in batch.offset[0].flatten(1).abs().amax(1).clamp(min=1))
+    mask = skeleton_mask(batch.labels, batch.offset, batch.inscribed, batch.voxel_size)
+    vector = batch.offset[0] / torch.tensor(scale).view(-1, *(1,) * spatial_dims)
+    maps = {"vector": vector, "semantic": (batch.labels > 0).float(), "skeleton": mask.float()}
+    return {name: values.numpy() for name, values in maps.items()}, scale
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
@@ -225,3 +245,67 @@ class CriterionContract(ABC):
         output = torch.full((1, 1, 8, 8), 0.5, requires_grad=True)
         self.make()(output, torch.zeros(1, 1, 8, 8)).backward()
         assert output.grad is not None and bool(torch.isfinite(output.grad).all())
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+class DecoderContract(ABC):
+    """What every decoder promises."""
+
+    @abstractmethod
+    def make(self) -> Decoder:
+        """The decoder under test."""
+
+    def values(self, spatial_dims: int) -> dict[str, np.ndarray]:
+        """Maps with an object at least, (C, *S) floats by name; give those of your own heads here."""
+        return example_maps(spatial_dims)[0]
+
+    def maps(self, spatial_dims: int) -> Maps:
+        """The values as the decoder reads them."""
+        scale = example_maps(spatial_dims)[1]
+        return Maps.of(self.values(spatial_dims), self.make().reads, (1.0,) * spatial_dims, scale)
+
+    def test_objects_are_numbered_from_1_and_lie_in_the_foreground(self, spatial_dims: int) -> None:
+        decoder, maps = self.make(), self.maps(spatial_dims)
+        labels = decoder.decode(maps)
+        assert labels.shape == maps.shape and labels.dtype == np.int32
+        assert labels.max() >= 1 and np.unique(labels[labels > 0]).tolist() == [*range(1, labels.max() + 1)]
+        assert np.bincount(labels.ravel())[1:].min() >= decoder.min_size
+        foreground = decoder.foreground(maps)
+        assert foreground.dtype == bool and not labels[~foreground].any()
+
+    def test_boxes_are_parts_of_the_whole(self, spatial_dims: int) -> None:
+        """Whatever their size, and also if several are assigned at once."""
+        decoder, maps = self.make(), self.maps(spatial_dims)
+        seeds = decoder.seeds(maps)
+        assert seeds.shape == maps.shape and seeds.dtype == np.int32
+        whole = decoder.assign(maps, seeds)
+        boxes = [tile.write for size in (3, 7) for tile in tile_volume(maps.shape, (size,) * spatial_dims)]
+        with ThreadPoolExecutor(2) as pool:
+            for box, part in zip(boxes, pool.map(lambda box: decoder.assign(maps, seeds, box), boxes)):
+                assert np.array_equal(part, whole[box.slices]), box
+        part = decoder.decode(maps, boxes[-1])
+        assert np.array_equal(part, decoder.decode(maps)[boxes[-1].slices])
+
+    def test_a_box_reads_no_further_than_the_longest_walk(self, spatial_dims: int) -> None:
+        decoder, maps = self.make(), self.maps(spatial_dims)
+        seeds, box = decoder.seeds(maps), Box((0,) * spatial_dims, (2,) * spatial_dims)
+        expected = decoder.assign(maps, seeds, box)
+        near = box.grow(decoder.longest_walk(maps)).intersect(Box.of_shape(maps.shape))
+        window = (slice(None), *near.slices)
+        for array in (*maps.arrays.values(), seeds[None]):
+            beyond = np.ones(array.shape, bool)
+            beyond[window] = False
+            array[beyond] = 1
+        assert np.array_equal(decoder.assign(maps, seeds, box), expected)
+
+    def test_maps_are_left_as_they_are_and_decide_everything(self, spatial_dims: int) -> None:
+        decoder, maps, untouched = self.make(), self.maps(spatial_dims), self.maps(spatial_dims)
+        assert np.array_equal(decoder.decode(maps), decoder.decode(maps))
+        for name, array in untouched.arrays.items():
+            assert np.array_equal(array, maps.arrays[name])
+
+    def test_without_foreground_there_is_nothing(self, spatial_dims: int) -> None:
+        decoder, maps = self.make(), self.maps(spatial_dims)
+        for array in maps.arrays.values():
+            array[:] = 0
+        assert not decoder.decode(maps).any()

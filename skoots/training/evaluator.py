@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from skoots.instances import Decoding, decode
+from skoots.instances import Decoder, Maps
 from skoots.metrics import METRIC_NAMES, Overlap, contingency, score, stack
 from skoots.models.nonfinite import NonFiniteMapError
 from skoots.models.segmentation_model import SegmentationModel
@@ -42,7 +41,7 @@ class Evaluator:
 
     Args:
         loader: batches of windows; of several processes each has every so many.
-        decoding: how maps become instances.
+        decoder: makes instances of maps.
         device: where the model lies.
         heed: called after every window, see ``TrainingRunner.heed``; raises if the training is to stop.
         at_once: a context in which a stop need not wait for the window to be measured.
@@ -55,7 +54,7 @@ class Evaluator:
     def __init__(
         self,
         loader: Iterable[Batch],
-        decoding: Decoding,
+        decoder: Decoder,
         device: torch.device,
         heed: Callable[[], None] = lambda: None,
         at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -64,7 +63,7 @@ class Evaluator:
         strict: bool = False,
     ) -> None:
         self.strict = strict
-        self.loader, self.decoding, self.device = loader, decoding, device
+        self.loader, self.decoder, self.device = loader, decoder, device
         self.heed, self.at_once = heed, at_once
         self.precision, self.processes = precision or Precision(), processes or Processes()
 
@@ -110,22 +109,16 @@ class Evaluator:
 
     def _overlaps(self, model: SegmentationModel, outputs: dict, batch: Batch) -> list[Overlap]:
         maps = model.predict(outputs)
-        scale = model.vector_scale
-        if scale is None or not {"vector", "semantic", "skeleton"} <= set(maps):
+        channels = {name: values.shape[1] for name, values in maps.items()}
+        if self.decoder.lacks(channels, batch.labels.ndim - 1, model.vector_scale):
             return []
-        host = {name: maps[name].float().cpu().numpy() for name in ("vector", "semantic", "skeleton")}
+        host = {name: maps[name].float().cpu().numpy() for name in self.decoder.reads}
         truths = torch.where(batch.valid, batch.labels, -1).cpu().numpy()
         overlaps = []
         for i, truth in enumerate(truths):
-            prediction = decode(
-                host["vector"][i],
-                host["semantic"][i, 0],
-                host["skeleton"][i, 0],
-                scale,
-                batch.voxel_size,
-                self.decoding,
-            )
-            overlaps.append(contingency(truth, np.asarray(prediction), ignore=-1))
+            values = {name: array[i] for name, array in host.items()}
+            read = Maps.of(values, self.decoder.reads, batch.voxel_size, model.vector_scale)
+            overlaps.append(contingency(truth, self.decoder.decode(read), ignore=-1))
         return overlaps
 
 

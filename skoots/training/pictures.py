@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skoots.errors import SkootsError
-from skoots.instances import Decoding, decode
+from skoots.instances import Decoder, Maps
 from skoots.loggers.base import Logger
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.weights import unwrapped
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("skoots")
 Pictures = Mapping[str, np.ndarray]
-DECODED = ("vector", "semantic", "skeleton")
 
 
 class PictureObserver(Observer):
@@ -37,7 +36,7 @@ class PictureObserver(Observer):
 
     Args:
         sources: by name (``train``, ``validation``), what gives the window.
-        decoding: how maps become instances.
+        decoder: makes instances of maps.
         draw: from a window and what the network makes of it to pictures by name, (H, W, 3) uint8; takes what
             ``reports.training_pictures.training_pictures`` takes.
         write: writes all pictures of a window into one file, under a caption.
@@ -51,14 +50,14 @@ class PictureObserver(Observer):
     def __init__(
         self,
         sources: Mapping[str, Callable[[], Sample]],
-        decoding: Decoding,
+        decoder: Decoder,
         draw: Callable[..., Pictures],
         write: Callable[[Path, Pictures, str], object],
         loggers: Sequence[Logger],
         folder: Path,
         every: int | None,
     ) -> None:
-        self.sources, self.decoding, self.draw, self.write = dict(sources), decoding, draw, write
+        self.sources, self.decoder, self.draw, self.write = dict(sources), decoder, draw, write
         self.loggers, self.folder, self.every = list(loggers), folder, every
         self._samples: dict[str, Sample] = {}
         self._warned = False
@@ -109,9 +108,10 @@ class PictureObserver(Observer):
         targets = {name: value for head in model.targets(batch).values() for name, value in head.items()}
         scale = model.vector_scale
         instances = None
-        if scale is not None and set(DECODED) <= set(maps):
-            vector, semantic, skeleton = (maps[name] for name in DECODED)
-            instances = decode(vector, semantic[0], skeleton[0], scale, sample.voxel_size, self.decoding)
+        channels = {name: len(values) for name, values in maps.items()}
+        if not self.decoder.lacks(channels, sample.labels.ndim, scale):
+            read = Maps.of(maps, self.decoder.reads, sample.voxel_size, scale)
+            instances = self.decoder.decode(read)
         return self.draw(
             sample.image,
             sample.labels,
@@ -119,7 +119,7 @@ class PictureObserver(Observer):
             sample.offset,
             maps,
             voxel_size=sample.voxel_size,
-            threshold=self.decoding.semantic_threshold,
+            threshold=self.decoder.semantic_threshold,
             skeleton=_array(targets["skeleton"])[0] if "skeleton" in targets else None,
             instances=instances,
             scale=scale,

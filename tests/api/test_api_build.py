@@ -16,7 +16,7 @@ from skoots.api.build import (
     DataFacts,
     build_augmentations,
     build_model,
-    decoding_of,
+    decoder_of,
     needs_scale,
     open_volumes,
     with_scale,
@@ -24,7 +24,8 @@ from skoots.api.build import (
 from skoots.config import load_config
 from skoots.data.augment import AUGMENTATIONS, Augmentation, Sequential, Window
 from skoots.errors import ConfigError, SnapshotError
-from skoots.instances import Decoding
+from skoots.instances import SkeletonDecoder
+from skoots.instances.decoders.landing import LandingDecoder
 from skoots.models.criteria.tversky import Dice, Tversky
 from skoots.models.criteria.voxelwise import BCE
 from skoots.models.criteria.weighted_sum import WeightedSum
@@ -203,13 +204,53 @@ def test_augmentations_that_no_device_can_do(make_config: Make) -> None:
     assert len(build_augmentations(load_config(make_config(data=data)))) == 2
 
 
-def test_decoding_of_config_and_changes(make_config: Make) -> None:
-    config = load_config(make_config(inference={"decoding": {"min_size": 7, "reach": 3.0}}))
-    assert decoding_of(config) == Decoding(min_size=7, reach=3.0)
-    assert decoding_of(config, {"min_size": 9}) == Decoding(min_size=9, reach=3.0)
-    for changes in ({"min_sise": 9}, {"steps": -1}):
-        with pytest.raises(ConfigError, match=r"inference\.decoding"):
-            decoding_of(config, changes)
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        {"min_size": 7, "reach": 3.0},
+        {"type": "SkeletonDecoder", "min_size": 7, "reach": 3.0, "steps": None},
+        {"type": "SkeletonDecoder", "params": {"min_size": 7, "reach": 3.0}},
+        {"type": None, "min_size": 7, "params": {"reach": 3.0}},
+    ],
+)
+def test_decoder_of_config_and_changes(decoding: dict[str, Any], make_config: Make) -> None:
+    config = load_config(make_config(inference={"decoding": decoding}))
+    assert decoder_of(config) == SkeletonDecoder(min_size=7, reach=3.0)
+    for changes in ({"min_size": 9}, {"params": {"min_size": 9}}, {"min_size": np.int64(9)}):
+        assert decoder_of(config, changes) == SkeletonDecoder(min_size=9, reach=3.0)
+    other = {"type": "LandingDecoder", "votes": 3}
+    assert decoder_of(config, other) == LandingDecoder(votes=3)  # the settings belong to the other decoder
+    assert decoder_of(config, {"type": "SkeletonDecoder"}) == decoder_of(config)
+    assert decoder_of(load_config(config.resolved())) == decoder_of(config)
+
+
+def test_the_decoder_is_the_published_one_unless_a_config_says_so(make_config: Make) -> None:
+    for inference in ({}, {"decoding": {}}, {"decoding": None}, {"decoding": "SkeletonDecoder"}):
+        config = load_config(make_config(inference=inference))
+        assert config.inference.decoding == {"type": "SkeletonDecoder"}
+        assert decoder_of(config) == SkeletonDecoder()
+    for named in ("LandingDecoder", {"type": "LandingDecoder"}):
+        assert decoder_of(load_config(make_config(inference={"decoding": named}))) == LandingDecoder()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"min_sise": 9}, "inference.decoding.min_sise: unknown key of SkeletonDecoder. Did you"),
+        ({"steps": -1}, "inference.decoding.steps: is -1, must be an integer of at least 0"),
+        ({"type": "LandinDecoder"}, "inference.decoding.type: .*Did you mean LandingDecoder"),
+        ({"type": 3}, r"inference.decoding: names no part, is {.*3}. Add type: Name."),
+        ({"type": None}, "inference.decoding: names no part"),
+        ({"params": 3}, "inference.decoding: has params that are no mapping"),
+        ({"votes": 3}, "inference.decoding.votes: unknown key of SkeletonDecoder"),
+        ({"type": "LandingDecoder", "min_skeleton": 3}, "unknown key of LandingDecoder"),
+        ({"type": "PersistenceDecoder", "steps": "3"}, 'steps: is "3", must be an integer'),
+        ({"min_size": {1}}, "inference.decoding.min_size: is a set"),
+    ],
+)
+def test_changes_that_no_decoder_takes(changes: dict[str, Any], sentence: str, make_config: Make) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        decoder_of(load_config(make_config()), changes)
 
 
 def test_volumes_of_all_sources_with_their_samples(

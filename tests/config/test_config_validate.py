@@ -526,12 +526,27 @@ def test_arguments_that_a_logger_lacks() -> None:
 def test_decoding() -> None:
     assert load_config({"inference": {"decoding": {"steps": 3, "reach": 4}}}).inference.decoding["reach"] == 4
     assert said({"inference": {"decoding": {"stps": 3, "steps": "3", "reach": [1]}}}) == [
-        "inference.decoding.stps: unknown key of Decoding. Did you mean steps?",
-        'inference.decoding.steps: is "3", must be an integer.',
-        "inference.decoding.reach: is [1], must be a number.",
+        "inference.decoding.stps: unknown key of SkeletonDecoder. Did you mean steps?",
+        'inference.decoding.steps: is "3", must be an integer of at least 0.',
+        "inference.decoding.reach: is [1], must be a number of at least 0.",
     ]
     assert said({"inference": {"decoding": {"skeleton_threshold": 3}}}) == [
-        "inference.decoding: skeleton_threshold must lie in [0, 1]."
+        "inference.decoding.skeleton_threshold: is 3, must be a number of at least 0 and of at most 1 "
+        "(Input should be less than or equal to 1)."
+    ]
+    assert said({"inference": {"decoding": {"type": "PersistenceDecoder", "steps": 1.5, "neck": -1}}}) == [
+        "inference.decoding.steps: is 1.5, must be an integer of at least 0.",
+        "inference.decoding.neck: is -1, must be a number of at least 0 and of at most 1 "
+        "(Input should be greater than or equal to 0).",
+    ]
+    assert said({"inference": {"decoding": "SkeletonDecodr"}}) == [
+        "inference.decoding.type: decoder 'SkeletonDecodr' is not registered. Did you mean SkeletonDecoder?"
+    ]
+    assert said({"inference": {"decoding": {"type": 3}}}) == [
+        'inference.decoding: names no part, is {"type": 3}. Add type: Name.'
+    ]
+    assert said({"inference": {"decoding": [1]}}) == [
+        "inference.decoding: must be a part, is [1]. Write its name, or {type: Name, ...arguments}."
     ]
 
 

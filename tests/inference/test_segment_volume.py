@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from float_maps import decode, in_order
 from torch import Tensor, nn
 
 from skoots.data.normalize import Intensity, measure_intensity
 from skoots.errors import SkootsError
 from skoots.geometry import Box
-from skoots.inference import maps as maps_module
+from skoots.inference import segment_volume as module
 from skoots.inference.segment_volume import Plan, predict_tiles, segment_volume
-from skoots.instances import Decoding, decode, renumber
+from skoots.instances import Decoder, SkeletonDecoder, follow_vectors, label_components
+from skoots.instances.decoders.landing import LandingDecoder
+from skoots.instances.decoders.persistence import PersistenceDecoder
+from skoots.instances.decoders.watershed import WatershedDecoder
 from skoots.models.backbones.unet import UNet
 from skoots.models.heads.base import Head
 from skoots.models.heads.semantic import SemanticHead
@@ -26,7 +32,7 @@ from skoots.models.heads.vector import VectorHead
 from skoots.models.segmentation_model import SegmentationModel, pad_to_multiple
 from skoots.skeletons import nearest_offsets, skeleton_mask, skeletonize, touching_skeletons
 from skoots.synthetic import make_volume
-from skoots.volumes import Volume, create_volume, open_volume, write_volume
+from skoots.volumes import Volume, create_volume, map_store, open_volume, write_volume
 from skoots.volumes.array import ArrayVolume
 
 CPU = torch.device("cpu")
@@ -86,14 +92,14 @@ def balanced_plan(image: Volume, voxel_size: tuple[float, ...], seed: int) -> Pl
     intensity = measure_intensity(image, "zscore")
     model = random_model(voxel_size, seed, image.channels or 1)
     spread_maps(model, torch.from_numpy(intensity.apply(image.read_all().reshape(-1, *image.shape)))[None])
-    plan = Plan(model, intensity, voxel_size, Decoding(), CPU)
+    plan = Plan(model, intensity, voxel_size, SkeletonDecoder(), CPU)
     maps = whole_maps(plan, image)
-    level = np.quantile(maps["skeleton"][maps["semantic"] > 0.5], 0.85) * 255
-    return Plan(model, intensity, voxel_size, Decoding(skeleton_threshold=(np.floor(level) + 0.5) / 255), CPU)
+    level = np.quantile(maps["skeleton"][maps["semantic"] > 0.5], 0.85)
+    return replace(plan, decoder=SkeletonDecoder(skeleton_threshold=float(np.rint(level * 255) / 255)))
 
 
 def tiled(plan: Plan, core: tuple[int, ...] | None) -> Plan:
-    return Plan(plan.model, plan.intensity, plan.voxel_size, plan.decoding, plan.device, core)
+    return replace(plan, core=core)
 
 
 def labels_of(plan: Plan, image: Volume, folder: Path, **named: Any) -> np.ndarray:
@@ -126,18 +132,69 @@ def test_the_result_does_not_depend_on_the_tiles(
     image = random_image(shape, seed)
     plan = balanced_plan(image, voxel_size, seed)
     maps = whole_maps(plan, image)
-    expected = decode(
-        np.rint(maps["vector"] * 127).astype(np.int8),
-        np.rint(maps["semantic"][0] * 255) / 255,
-        np.rint(maps["skeleton"][0] * 255) / 255,
-        plan.model.vector_scale or (),
-        voxel_size,
-        plan.decoding,
-    )
+    expected = decode(maps, plan.model.vector_scale, voxel_size, plan.decoder)
     assert expected.max() > 2 and 0.2 < (expected > 0).mean() < 0.8
     for core in cores:
         labels = labels_of(tiled(plan, core), image, tmp_path)
-        assert np.array_equal(renumber(labels), expected), core
+        assert np.array_equal(labels, expected), core
+
+
+@lru_cache
+def predicted(shape: tuple[int, ...], voxel_size: tuple[float, ...]) -> tuple[Volume, Plan, dict[str, Any]]:
+    """An image, a plan, and the maps of the whole."""
+    image = random_image(shape, 7)
+    plan = balanced_plan(image, voxel_size, 7)
+    return image, plan, whole_maps(plan, image)
+
+
+@lru_cache
+def tiles_of(
+    shape: tuple[int, ...], voxel_size: tuple[float, ...], core: tuple[int, ...] | None
+) -> list[tuple[Box, dict[str, np.ndarray]]]:
+    image, plan, _ = predicted(shape, voxel_size)
+    return list(predict_tiles(tiled(plan, core), image))
+
+
+HOSTILE = (0.0, 51 / 255, 0.2, 127 / 255, 0.5, 128 / 255, 0.6, 204 / 255, 1.0)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        SkeletonDecoder(min_skeleton=2, min_size=3),
+        LandingDecoder(smoothing=0.8, votes=0.9, min_size=3),
+        PersistenceDecoder(votes=0.2, neck=0.6),
+        WatershedDecoder(min_size=2),
+    ],
+    ids=lambda decoder: type(decoder).__name__,
+)
+@pytest.mark.parametrize(("shape", "voxel_size", "cores"), [CASES[0], CASES[2]])
+def test_every_decoder_at_thresholds_that_are_levels_of_the_maps(
+    decoder: Decoder,
+    shape: tuple[int, ...],
+    voxel_size: tuple[float, ...],
+    cores: list[tuple[int, ...] | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The labels are those of ``decode``, whatever the tiles and the boxes in which voxels are assigned."""
+    image, plan, maps = predicted(shape, voxel_size)
+    tiles = {core: tiles_of(shape, voxel_size, core) for core in cores[:2]}
+    monkeypatch.setattr(module, "predict_tiles", lambda plan, *_: iter(tiles[plan.core]))
+    own = {f"{name}_threshold" for name in ("semantic", "skeleton")} & set(vars(decoder))
+    slabs, found = module._slabs, 0
+    for turn, threshold in enumerate(HOSTILE):
+        settings: dict[str, Any] = {"semantic_threshold": threshold}
+        if "skeleton_threshold" in own:
+            settings = {"semantic_threshold": HOSTILE[-1 - turn], "skeleton_threshold": threshold}
+        hostile = replace(decoder, **settings)
+        expected = decode(maps, plan.model.vector_scale, voxel_size, hostile)
+        found += expected.max() > 2
+        voxels = int(np.prod(shape[1:])) * (1 + turn)
+        monkeypatch.setattr(module, "_slabs", lambda shape, voxels=voxels: slabs(shape, voxels))
+        labels = labels_of(replace(plan, decoder=hostile, core=cores[turn % 2]), image, tmp_path)
+        assert np.array_equal(labels, expected), hostile
+    assert found > 3
 
 
 def test_quantisation_changes_next_to_nothing(tmp_path: Path) -> None:
@@ -145,14 +202,9 @@ def test_quantisation_changes_next_to_nothing(tmp_path: Path) -> None:
     image = random_image((19, 26, 23), 3)
     plan = balanced_plan(image, (1.0, 1.0, 1.0), 3)
     maps = whole_maps(plan, image)
-    exact = decode(
-        maps["vector"],
-        maps["semantic"][0],
-        maps["skeleton"][0],
-        plan.model.vector_scale or (),
-        None,
-        plan.decoding,
-    )
+    foreground = maps["semantic"][0] > 0.5
+    skeletons = label_components((maps["skeleton"][0] > plan.decoder.skeleton_threshold) & foreground)
+    exact = follow_vectors(maps["vector"], foreground, skeletons, plan.model.vector_scale or ())
     labels = labels_of(plan, image, tmp_path)
     assert ((labels > 0) == (exact > 0)).mean() > 0.97
 
@@ -161,7 +213,7 @@ def test_a_halo_that_is_too_small_shows(tmp_path: Path) -> None:
     """The halo is what makes tiles exact, so a smaller one must not be."""
     image = random_image((40, 40), 0)
     plan = balanced_plan(image, (1.0, 1.0), 0)
-    bare = Plan(plan.model, plan.intensity, plan.voxel_size, plan.decoding, CPU, (8, 8), halo=(0, 0))
+    bare = replace(plan, core=(8, 8), halo=(0, 0))
     assert not np.array_equal(labels_of(bare, image, tmp_path), labels_of(plan, image, tmp_path))
 
 
@@ -191,19 +243,13 @@ def test_small_objects_are_dropped_and_the_others_renumbered(tmp_path: Path) -> 
     everything = labels_of(plan, image, tmp_path)
     sizes = np.bincount(everything.ravel())
     limit = int(sizes[1:].max())
-    strict = Plan(
-        plan.model, plan.intensity, plan.voxel_size, replace_min_size(plan.decoding, limit), CPU, (8, 13)
-    )
+    strict = replace(plan, decoder=replace(plan.decoder, min_size=limit), core=(8, 13))
     labels = labels_of(strict, image, tmp_path)
     assert 0 < labels.max() < everything.max()
     assert np.bincount(labels.ravel())[1:].min() >= limit
     kept = sizes >= limit
     kept[0] = False
-    assert np.array_equal(renumber(labels), renumber(np.where(kept[everything], everything, 0)))
-
-
-def replace_min_size(decoding: Decoding, min_size: int) -> Decoding:
-    return Decoding(**{**vars(decoding), "min_size": min_size})
+    assert np.array_equal(in_order(labels), in_order(np.where(kept[everything], everything, 0)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (3, 2, 1)])
@@ -213,7 +259,7 @@ def test_volumes_smaller_than_the_stride(shape: tuple[int, ...], tmp_path: Path)
         random_model((1.0,) * len(shape), 0),
         Intensity(np.zeros(1), np.ones(1)),
         (1.0,) * len(shape),
-        Decoding(),
+        SkeletonDecoder(),
         CPU,
     )
     assert labels_of(plan, image, tmp_path).shape == shape
@@ -238,14 +284,14 @@ def test_large_maps_lie_in_files_meanwhile(tmp_path: Path, monkeypatch: pytest.M
     image = random_image((19, 26, 23), 1)
     plan = balanced_plan(image, (1.0, 1.0, 1.0), 1)
     expected = labels_of(plan, image, tmp_path)
-    monkeypatch.setattr(maps_module, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(map_store, "IN_MEMORY_BYTES", 0)
     folder = tmp_path / "meanwhile"
     folder.mkdir()
     held: list[int] = []
 
     def look(steps: Iterable[Any], what: str) -> Iterable[Any]:
         for step in steps:
-            held.append(len(list(folder.glob(".skoots-maps-*/*.npy"))))
+            held.append(len(list(folder.glob(".maps.*/*.npy"))))
             yield step
 
     with create_volume(tmp_path / "out.npy", image.shape, np.int32) as output:
@@ -257,14 +303,14 @@ def test_large_maps_lie_in_files_meanwhile(tmp_path: Path, monkeypatch: pytest.M
 def test_a_model_that_cannot_be_decoded_is_said_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maps_module, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(map_store, "IN_MEMORY_BYTES", 0)
     image = random_image((20, 20), 0)
     plan = balanced_plan(image, (1.0, 1.0), 0)
     del plan.model.heads["vector"]
-    with pytest.raises(SkootsError, match="no vector map, which decoding needs"):
+    with pytest.raises(SkootsError, match="The model has no vector, which the decoder reads"):
         labels_of(plan, image, tmp_path)
     del plan.model.heads["skeleton"]
-    with pytest.raises(SkootsError, match="no vector and no skeleton map"):
+    with pytest.raises(SkootsError, match="no vector and no skeleton, which the decoder reads"):
         labels_of(plan, image, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -358,7 +404,7 @@ def test_exact_maps_give_the_labels_back_through_tiles_and_files(
     cuts: list[tuple[Any, int]] = [(None, 3), ((8,) * len(shape), 2), ((9, 13, 7)[-len(shape) :], 5)]
     for number, (core, halo) in enumerate(cuts):
         oracle: Any = Oracle(truth, voxel_size, stride, halo)
-        plan = Plan(oracle, identity, voxel_size, Decoding(), CPU, core)
+        plan = Plan(oracle, identity, voxel_size, SkeletonDecoder(), CPU, core)
         paths = SimpleNamespace(
             labels=tmp_path / f"{number}.{extension}", where=tmp_path / f"{number}w.{extension}"
         )
@@ -371,7 +417,7 @@ def test_exact_maps_give_the_labels_back_through_tiles_and_files(
         assert (found.shape, found.dtype, found.voxel_size) == (shape, np.int32, voxel_size)
         labels = found.read_all()
         assert count == truth.max() == labels.max()
-        assert np.array_equal(renumber(labels), renumber(truth))
+        assert np.array_equal(in_order(labels), in_order(truth))
         assert np.array_equal(open_volume(paths.where).read_all().reshape(shape), position)
         part = Box(tuple(n // 3 for n in shape), tuple(n // 2 for n in shape))
         assert np.array_equal(found.read(part), labels[part.slices])

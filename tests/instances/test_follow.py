@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from skoots.geometry import Box, relative_spacing, tile_volume
 from skoots.instances import follow_vectors
+from skoots.instances.follow import count_landings
 
 
 def follow_plainly(vectors, foreground, skeletons, scale, voxel_size, steps, reach):
@@ -82,6 +83,72 @@ def test_parts_equal_the_whole(seed):
             vectors, foreground, skeletons, scale, voxel_size, steps, reach, box=tile.write
         )
     assert np.array_equal(parts, whole)
+
+
+def land_plainly(vectors, foreground, scale, steps):
+    votes = np.zeros(foreground.shape)
+    for start in np.argwhere(foreground):
+        stand, position = tuple(start), start.astype(float)
+        for _ in range(steps):
+            if not foreground[stand]:
+                break
+            position = position + vectors[(slice(None), *stand)].astype(np.float32) * scale
+            position = np.clip(position, 0, np.array(foreground.shape) - 1)
+            stand = tuple(math.floor(p + 0.5) for p in position)
+        votes[stand] += 1
+    return votes
+
+
+@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize("seed", range(25))
+def test_landings_are_counted(seed, integers):
+    vectors, foreground, _, scale, _, steps, _ = random_maps(seed)
+    unit = scale
+    if integers:
+        vectors, unit = np.rint(vectors * 127).astype(np.int8), scale / np.float32(127)
+    votes = count_landings(vectors, foreground, scale, steps)
+    assert votes.dtype == np.float32 and votes.sum() == foreground.sum()
+    assert np.array_equal(votes, land_plainly(vectors, foreground, unit, steps))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_level_decides_what_is_foreground(seed):
+    vectors, _, skeletons, scale, voxel_size, steps, reach = random_maps(seed)
+    levels = np.random.default_rng(seed).integers(0, 256, skeletons.shape).astype(np.uint8)
+    for above in (0, 100, 255):
+        inside = levels > above
+        assert np.array_equal(
+            follow_vectors(vectors, levels, skeletons, scale, voxel_size, steps, reach, above=above),
+            follow_vectors(vectors, inside, skeletons, scale, voxel_size, steps, reach),
+        )
+        assert np.array_equal(
+            count_landings(vectors, levels, scale, steps, above),
+            count_landings(vectors, inside, scale, steps),
+        )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_does_not_matter_where_a_volume_lies(seed):
+    """The same maps far from the corner, where positions have fewer binary digits left for fractions."""
+    vectors, foreground, skeletons, scale, voxel_size, steps, reach = random_maps(seed)
+    far, ndim = 100_000, foreground.ndim
+    room = ((0, 0),) * (ndim - 1) + ((far, 0),)
+    found = follow_vectors(
+        np.pad(vectors, ((0, 0), *room)),
+        np.pad(foreground, room),
+        np.pad(skeletons, room),
+        scale,
+        voxel_size,
+        steps,
+        reach,
+        Box((0,) * (ndim - 1) + (far + 3,), (*foreground.shape[:-1], far + foreground.shape[-1])),
+    )
+    kept = np.ones(foreground.shape, bool)  # walks that the corner bends are others
+    kept[..., : math.ceil(steps * scale[-1]) + 1] = False
+    kept[..., :3] = False
+    near = follow_vectors(vectors, foreground, skeletons, scale, voxel_size, steps, reach)
+    if kept.any():
+        assert np.array_equal(found[kept[..., 3:]], near[kept])
 
 
 def line(length, skeleton_at, vector, foreground=None, **settings):

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from skoots.instances import drop_small, renumber
+from skoots.instances.relabel import close_gaps
 
 
-def test_renumber_counts_in_order_of_first_appearance():
-    labels = np.array([[0, 900, 900], [7, 0, 2**40]])
-    assert renumber(labels).tolist() == [[0, 1, 1], [2, 0, 3]]
-    assert renumber(labels).dtype == np.int32
-    assert labels[0, 1] == 900  # the input is left as it is
+def test_labels_keep_their_order_and_lose_their_gaps():
+    labels = np.array([[0, 9, 9], [7, 0, 3]])
+    numbers = close_gaps(np.bincount(labels.ravel()))
+    assert numbers.dtype == np.int32
+    assert numbers[labels].tolist() == [[0, 3, 3], [2, 0, 1]]
 
 
-def test_renumber_knows_no_background_if_there_is_none():
-    assert renumber(np.array([5, 5, 3], np.uint16)).tolist() == [1, 1, 2]
-    assert renumber(np.zeros((2, 2), np.int32)).tolist() == [[0, 0], [0, 0]]
-
-
-def test_drop_small_keeps_objects_of_exactly_the_size():
-    labels = np.array([1, 1, 1, 2, 2, 3, 0, 0], np.int32)
-    assert drop_small(labels, 2).tolist() == [1, 1, 1, 2, 2, 0, 0, 0]
-    assert drop_small(labels, 3).tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert drop_small(labels, 2).dtype == np.int32
-    assert drop_small(labels, 1) is labels
+def test_objects_of_exactly_the_size_are_kept():
+    labels = np.array([1, 1, 1, 2, 2, 3, 0, 0])
+    sizes = np.bincount(labels)
+    assert close_gaps(sizes, 2)[labels].tolist() == [1, 1, 1, 2, 2, 0, 0, 0]
+    assert close_gaps(sizes, 3)[labels].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert close_gaps(sizes, 1)[labels].tolist() == close_gaps(sizes)[labels].tolist() == labels.tolist()
+    assert close_gaps(sizes, 99)[labels].tolist() == [0] * 8
 
 
 def test_dropping_never_makes_an_object_of_the_background():
-    assert drop_small(np.array([0, 1, 1]), 2).tolist() == [0, 1, 1]
+    assert close_gaps(np.array([5, 2])).tolist() == [0, 1]
+    assert close_gaps(np.array([0, 2])).tolist() == [0, 1]  # no background at all
+    assert close_gaps(np.array([4])).tolist() == [0]
+    assert close_gaps(np.array([1, 2]), 2).tolist() == [0, 1]

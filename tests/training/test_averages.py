@@ -12,7 +12,7 @@ from torch.optim.swa_utils import SWALR
 
 from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader
-from skoots.instances import Decoding
+from skoots.instances import SkeletonDecoder
 from skoots.snapshots import find_snapshot, read_newest, read_snapshot
 from skoots.training.averaging import refresh_statistics
 from skoots.training.evaluator import Evaluator
@@ -124,7 +124,7 @@ def test_its_statistics_are_those_of_the_data(make_runner: Make, make_model: Mak
 
 def test_swa_is_evaluated_where_the_model_is(make_runner: Make, volumes: Mapping[int, Any]) -> None:
     loader = covering_loader(CoveringDataset([volumes[2]], [20, 20]))
-    evaluate = Evaluator(loader, Decoding(), torch.device("cpu"))
+    evaluate = Evaluator(loader, SkeletonDecoder(), torch.device("cpu"))
     runner = make_runner(epochs=4, eval_interval=2, swa={**SWA, "evaluate": True}, evaluate=evaluate)
     runner.fit()
     assert [sorted({name.split(".")[0] for name in row}) for row in runner.history] == [

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from float_maps import decode
 from torch import Tensor, nn
 
 from skoots.data.dataset import CoveringDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.loaders import covering_loader
-from skoots.instances import Decoding, decode
+from skoots.instances import SkeletonDecoder
 from skoots.metrics import METRIC_NAMES, contingency, score, stack
 from skoots.models.nonfinite import NonFiniteMapError
 from skoots.models.segmentation_model import SegmentationModel
@@ -25,7 +26,7 @@ from skoots.volumes.array import ArrayVolume
 Make = Callable[..., Any]
 CPU = torch.device("cpu")
 WINDOWS = {2: [20, 32], 3: [12, 11, 20]}  # each cuts its volume in two
-FOUND = Decoding(semantic_threshold=0.4, skeleton_threshold=0.45)
+FOUND = SkeletonDecoder(semantic_threshold=0.4, skeleton_threshold=0.45)
 
 
 class Oracle(nn.Module):
@@ -81,9 +82,7 @@ def test_metrics_are_those_of_the_windows_stacked(dims: int, loader_of: Make, ma
             outputs = model(batch.images)
             total, parts = model.loss(outputs, model.targets(batch), batch, 3)
         maps = {name: value[0].numpy() for name, value in model.predict(outputs).items()}
-        found = decode(
-            maps["vector"], maps["semantic"][0], maps["skeleton"][0], model.vector_scale, None, FOUND
-        )
+        found = decode(maps, model.vector_scale, None, FOUND)
         overlaps.append(contingency(batch.labels[0].numpy(), found))
         losses.append([float(total), *map(float, parts.values())])
         sizes.append(batch.labels.numel())
@@ -101,7 +100,7 @@ def test_metrics_are_those_of_the_windows_stacked(dims: int, loader_of: Make, ma
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_perfect_model_has_perfect_scores(dims: int, loader_of: Make, make_model: Make) -> None:
     whole = loader_of(dims, window=[32] * dims)  # what a window cuts off from its skeleton cannot be found
-    metrics = Evaluator(whole, Decoding(), CPU)(Oracle(make_model(dims)), 1)  # type: ignore[arg-type]
+    metrics = Evaluator(whole, SkeletonDecoder(), CPU)(Oracle(make_model(dims)), 1)  # type: ignore[arg-type]
     assert [metrics[f"test.{name}"] for name in ("F1", "F1@0.75", "AP50", "foreground_IoU")] == [1.0] * 4
 
 
@@ -109,7 +108,7 @@ def test_objects_are_pooled_over_windows(loader_of: Make, make_model: Make) -> N
     """One object is forgotten in each of two windows; losses are weighted by their voxels."""
     windows = list(loader_of(2))
     counts = [int(batch.labels.max()) for batch in windows]
-    metrics = Evaluator(windows, Decoding(), CPU)(Oracle(make_model(2), forget=1), 1)  # type: ignore[arg-type]
+    metrics = Evaluator(windows, SkeletonDecoder(), CPU)(Oracle(make_model(2), forget=1), 1)  # type: ignore[arg-type]
     assert metrics["test.recall"] == pytest.approx((sum(counts) - 2) / sum(counts))
     assert metrics["test.precision"] == 1.0
     sizes = [batch.labels.numel() for batch in windows]
@@ -146,9 +145,7 @@ def test_ignored_voxels_do_not_count(
     for batch in loader_of(2, ignoring):
         valid = batch.valid[0].numpy()
         maps = {name: value[0].detach().numpy() for name, value in model.predict(model(batch.images)).items()}
-        found = decode(
-            maps["vector"], maps["semantic"][0], maps["skeleton"][0], model.vector_scale, None, FOUND
-        )
+        found = decode(maps, model.vector_scale, None, FOUND)
         overlaps.append(contingency(batch.labels[0].numpy()[valid], found[valid]))
     assert 0 < sum(int(overlap.counts.sum()) for overlap in overlaps) == hidden.size - 16 * 8
     scores = score(stack(overlaps))
@@ -159,7 +156,7 @@ def test_ignored_voxels_do_not_count(
 def test_without_the_three_maps_there_are_losses_only(loader_of: Make, make_model: Make) -> None:
     whole = make_model(2)
     model = SegmentationModel(whole.backbone, {"semantic": whole.heads["semantic"]})
-    metrics = Evaluator(loader_of(2), Decoding(), CPU)(model, 1)
+    metrics = Evaluator(loader_of(2), SkeletonDecoder(), CPU)(model, 1)
     assert set(metrics) == {"test.loss", "test.loss.semantic"}
 
 
@@ -167,11 +164,11 @@ def test_voxel_size_and_decoding_reach_the_instances(
     volumes: Mapping[int, LabelledVolume], loader_of: Make, make_model: Make
 ) -> None:
     oracle: Any = Oracle(make_model(3))
-    metrics = Evaluator(loader_of(3), Decoding(min_size=10**6), CPU)(oracle, 1)
+    metrics = Evaluator(loader_of(3), SkeletonDecoder(min_size=10**6), CPU)(oracle, 1)
     assert metrics["test.recall"] == 0.0 and metrics["test.foreground_IoU"] == 0.0
     flat = replace(volumes[3], voxel_size=(50.0, 1.0, 1.0))
     oracle.vector_scale = (1e-3, 1e-3, 1e-3)  # nothing is reached by following, all by looking around
-    short = Decoding(reach=2.0, steps=1)
+    short = SkeletonDecoder(reach=2.0, steps=1)
     assert Evaluator(loader_of(3), short, CPU)(oracle, 1) != Evaluator(loader_of(3, flat), short, CPU)(
         oracle, 1
     )
@@ -180,7 +177,7 @@ def test_voxel_size_and_decoding_reach_the_instances(
 def test_nothing_is_left_to_differentiate(loader_of: Make, make_model: Make) -> None:
     model = make_model(2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Evaluator(loader_of(2), Decoding(), CPU)(model, 1)
+    Evaluator(loader_of(2), SkeletonDecoder(), CPU)(model, 1)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 

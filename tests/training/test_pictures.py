@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from float_maps import decode
 from torch import Tensor
 
 from skoots.data.augment import default_augmentations
 from skoots.data.dataset import CoveringDataset, CropDataset
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.errors import SkootsError
-from skoots.instances import Decoding, decode
+from skoots.instances import SkeletonDecoder
 from skoots.loggers.base import Logger
 from skoots.models.backbones.unet import UNet
 from skoots.models.heads.semantic import SemanticHead
@@ -29,7 +30,7 @@ from skoots.training.pictures import PictureObserver, first_with_objects
 from skoots.training.runner import TrainingRunner
 
 Make = Callable[..., Any]
-FOUND = Decoding(semantic_threshold=0.4, skeleton_threshold=0.45)
+FOUND = SkeletonDecoder(semantic_threshold=0.4, skeleton_threshold=0.45)
 
 
 class Album(Logger):
@@ -188,9 +189,7 @@ def by_hand(model: SegmentationModel, sample: Sample, epoch: int) -> dict[str, A
         "voxel_size": (1.0, 1.0),
         "threshold": 0.4,
         "skeleton": targets["skeleton"]["skeleton"][0, 0].numpy(),
-        "instances": decode(
-            maps["vector"], maps["semantic"][0], maps["skeleton"][0], scale, (1.0, 1.0), FOUND
-        ),
+        "instances": decode(maps, scale, (1.0, 1.0), FOUND),
         "scale": scale,
         "sigma": model.vector_sigma(epoch),
     }

@@ -17,7 +17,7 @@ from torch import Tensor
 from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader
 from skoots.errors import SnapshotError
-from skoots.instances import Decoding
+from skoots.instances import SkeletonDecoder
 from skoots.snapshots import average_weights, averaging, read_newest, read_snapshot
 from skoots.training.averaging import ExponentialAverage, refresh_statistics
 from skoots.training.evaluator import Evaluator
@@ -80,7 +80,7 @@ def make_full(make_runner: Make, make_model: Make, volumes: Mapping[int, Any]) -
             2,
             folder,
             make_model(2, seed=seed, dropout=0.5),
-            evaluate=Evaluator(loader, Decoding(), torch.device("cpu")),
+            evaluate=Evaluator(loader, SkeletonDecoder(), torch.device("cpu")),
             key_metric="test.loss.skeleton",
             observers=[stop or StopAt()],
             **settings,

@@ -17,7 +17,7 @@ from torch import Tensor
 from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader
 from skoots.errors import SkootsError, SnapshotError
-from skoots.instances import Decoding
+from skoots.instances import SkeletonDecoder
 from skoots.loggers.base import Logger
 from skoots.samples import Batch
 from skoots.snapshots import Saved, find_snapshot, read_newest, read_snapshot
@@ -387,7 +387,7 @@ def test_going_on_is_the_same_to_the_last_bit(
             optimizer=optimizer,
             scheduler=schedule,
             eval_interval=2,
-            evaluate=Evaluator(loader, Decoding(), torch.device("cpu")),
+            evaluate=Evaluator(loader, SkeletonDecoder(), torch.device("cpu")),
             key_metric="test.loss.skeleton",
         )
 

@@ -1,4 +1,4 @@
-"""The maps of a whole volume, in five bytes a voxel: in memory while they are small, else in files."""
+"""The maps of a whole volume while it is segmented: in memory while they are small, else in files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from skoots.errors import VolumeError
 from skoots.geometry import Box
+from skoots.instances import Maps, MapType
 from skoots.refusals import refusal_in
 from skoots.unfinished import Scratch
 from skoots.volumes.output import reserve
@@ -16,24 +17,36 @@ from skoots.volumes.output import reserve
 IN_MEMORY_BYTES = 2 * 1024**3
 
 
-class Maps:
-    """Vectors as int8 (127 levels decode exactly), probabilities as uint8, and the labels made from them.
+class MapStore:
+    """Quantised maps, and the labels made from them.
 
     Args:
+        types: of the maps, by name: what a decoder reads.
         shape: voxels of the volume.
+        voxel_size: D edge lengths of a voxel.
+        scale: D voxels that a vector of length 1 spans; None where there are no vectors.
         folder: where large maps are kept until ``close``; they are removed then.
     """
 
-    def __init__(self, shape: Sequence[int], folder: Path) -> None:
-        voxels = int(np.prod(shape))
-        in_files = voxels * (len(shape) + 2 + 4) > IN_MEMORY_BYTES
+    def __init__(
+        self,
+        types: Mapping[str, MapType],
+        shape: Sequence[int],
+        voxel_size: Sequence[float],
+        scale: Sequence[float] | None,
+        folder: Path,
+    ) -> None:
+        voxels, ndim = int(np.prod(shape)), len(shape)
+        bytes_each = sum(kind.channels(ndim) * np.dtype(kind.dtype).itemsize for kind in types.values())
+        in_files = voxels * (bytes_each + np.dtype(np.int32).itemsize) > IN_MEMORY_BYTES
         self._scratch: Scratch | None = None
         try:
             if in_files:
                 self._scratch = Scratch(folder / "maps")
-            self.vector = self._allocate("vector", (len(shape), *shape), np.int8)
-            self.semantic = self._allocate("semantic", shape, np.uint8)
-            self.skeleton = self._allocate("skeleton", shape, np.uint8)
+            arrays = {
+                name: self._allocate(name, (kind.channels(ndim), *shape), kind.dtype)
+                for name, kind in types.items()
+            }
             self.labels = self._allocate("labels", shape, np.int32)
         except OSError as error:
             self._remove()
@@ -48,6 +61,7 @@ class Maps:
         except BaseException:
             self._remove()
             raise
+        self.maps = Maps(arrays, types, tuple(voxel_size), None if scale is None else tuple(scale))
 
     def _allocate(self, name: str, shape: Sequence[int], dtype: type) -> np.ndarray:
         if self._scratch is None:
@@ -57,22 +71,21 @@ class Maps:
         reserve(path)
         return array
 
-    def store(self, box: Box, maps: Mapping[str, np.ndarray]) -> None:
+    def store(self, box: Box, values: Mapping[str, np.ndarray]) -> None:
         """Keep the maps of a box.
 
         Args:
             box: where they lie.
-            maps: ``vector`` (D, *S) in [-1, 1], ``semantic`` and ``skeleton`` (1, *S) in [0, 1].
+            values: (C, *S) floats by name, at least those that are kept here.
         """
         window = (slice(None), *box.slices)
-        self.vector[window] = np.rint(maps["vector"] * 127).astype(np.int8)
-        for name in ("semantic", "skeleton"):
-            getattr(self, name)[box.slices] = np.rint(maps[name][0] * 255).astype(np.uint8)
+        for name, kind in self.maps.types.items():
+            self.maps.arrays[name][window] = kind.quantise(values[name])
 
     def close(self) -> None:
         """Remove the files, if there are any."""
         if self._scratch is not None:
-            del self.vector, self.semantic, self.skeleton, self.labels
+            del self.maps, self.labels
         self._remove()
 
     def _remove(self) -> None:
