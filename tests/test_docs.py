@@ -34,7 +34,7 @@ from skoots.data.augment import AUGMENTATIONS, Frame, IntensityAugmentation, def
 from skoots.data.normalize import NormalizationKind
 from skoots.data.sampling import Sampling
 from skoots.errors import ConfigError, SkootsError
-from skoots.instances import SkeletonDecoder
+from skoots.instances import DECODERS
 from skoots.metrics import METRIC_NAMES
 from skoots.snapshots import read_snapshot
 from skoots.testing import HeadContract
@@ -177,13 +177,17 @@ def test_python_that_calls_a_verb_runs(
     exec(compile(text, "block", "exec"), {})
 
 
-def test_the_head_that_is_shown_is_the_example_s() -> None:
-    (shown,) = [b.values[0] for b in blocks("python") if "class BoundaryTarget" in b.values[0]]
-    assert shown in (ROOT / "examples" / "custom_head.py").read_text(encoding="utf-8")
+IN_EXAMPLES = {"class BoundaryTarget": "custom_head.py", "class BoundaryDecoder": "custom_decoder.py"}
+
+
+@pytest.mark.parametrize(("name", "example"), IN_EXAMPLES.items())
+def test_a_part_that_is_shown_is_that_of_the_example(name: str, example: str) -> None:
+    (shown,) = [b.values[0] for b in blocks("python") if name in b.values[0]]
+    assert shown in (ROOT / "examples" / example).read_text(encoding="utf-8")
 
 
 def parts_that_run() -> list[Any]:
-    alone = [block for block in blocks("python") if "class BoundaryTarget" not in block.values[0]]
+    alone = [block for block in blocks("python") if not any(name in block.values[0] for name in IN_EXAMPLES)]
     return [block for block in alone if not block.values[0].startswith("import skoots\n")]
 
 
@@ -320,9 +324,18 @@ def table(page: str, heading: str) -> dict[str, list[str]]:
     }
 
 
-def test_settings_of_decoding() -> None:
-    told = {name: scalar(cells[0]) for name, cells in table("segmenting.md", "Decoding settings").items()}
-    assert told == {field.name: field.default for field in dataclasses.fields(SkeletonDecoder)}
+def test_settings_of_decoders() -> None:
+    """A key that two decoders share with different defaults stands in two rows."""
+    text = (ROOT / "docs" / "segmenting.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|", text, flags=re.MULTILINE)
+    known = {name.removesuffix("Decoder").lower(): DECODERS.get(name) for name in DECODERS}
+    told: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for key, default, of in rows:
+        named = set(known) if of.startswith("all") else set(of.split(", "))
+        for name in named - ({"watershed"} if of == "all but the watershed" else set()):
+            told[name][key] = scalar(default.strip()) if default.strip() else None
+    for name, decoder in known.items():
+        assert told[name] == {field.name: field.default for field in dataclasses.fields(decoder)}
 
 
 def test_ways_of_normalising() -> None:

@@ -288,7 +288,7 @@ def test_levels_decide_at_thresholds_that_are_levels(name):
         ("SkeletonDecoder", {"semantic_threshold": float("nan")}, "semantic_threshold is nan"),
         ("SkeletonDecoder", {"steps": -1}, "steps is -1: .*greater than or equal to 0"),
         ("SkeletonDecoder", {"reach": -1.0}, "reach is -1.0: .*greater than or equal to 0"),
-        ("SkeletonDecoder", {"reach": float("inf")}, "reach is inf: .*finite"),
+        ("SkeletonDecoder", {"reach": float("inf")}, "reach is inf: .*less than"),
         ("SkeletonDecoder", {"min_skeleton": 1.5}, "min_skeleton is 1.5: .*integer"),
         ("LandingDecoder", {"votes": 0.0}, "votes is 0.0: .*greater than 0"),
         ("LandingDecoder", {"smoothing": "1"}, "smoothing is '1': .*number"),

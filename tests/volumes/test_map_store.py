@@ -72,7 +72,7 @@ def test_the_ends_of_the_scales_are_exact(tmp_path: Path) -> None:
 def test_only_what_a_decoder_reads_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "IN_MEMORY_BYTES", 4 * 5 * 5 - 1)
     store = MapStore({"semantic": PROBABILITY}, (4, 5), (1.0, 1.0), None, tmp_path)
-    assert {path.name for path in tmp_path.glob(".maps.*/*")} == {"semantic.npy", "labels.npy"}
+    assert {path.name for path in tmp_path.glob(".maps.*/*.npy")} == {"semantic.npy", "labels.npy"}
     store.store(Box.of_shape((4, 5)), {name: np.ones((1, 4, 5)) for name in ("semantic", "skeleton")})
     assert (store.maps.above("semantic", 0.99)).all() and store.maps.scale is None
     store.close()
