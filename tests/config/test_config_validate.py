@@ -165,7 +165,7 @@ def test_case_never_matters_in_the_name_of_a_part() -> None:
         "Folder", "Synthetic", "Flip", "Sequential", "RotateScale", "UNet", "ConvNeck", "VectorHead",
         "Tversky",
         "SemanticHead", "BCE", "SkeletonHead", "SoftDiceClDice", "SkeletonMaskTarget", "IdentityPredictor",
-        "TrainingRunner", "CSVLogger", "TensorBoardLogger",
+        "TrainingRunner", "CSVLogger", "TensorBoardLogger", "SkeletonDecoder",
     ]  # fmt: skip
     assert config.model.heads["skeleton"]["criterion"] == {"type": "SoftDiceClDice", "iter": 4}
     assert (config.data.normalize, load_config(config.resolved())) == ("zscore", config)
@@ -527,15 +527,15 @@ def test_decoding() -> None:
     assert load_config({"inference": {"decoding": {"steps": 3, "reach": 4}}}).inference.decoding["reach"] == 4
     assert said({"inference": {"decoding": {"stps": 3, "steps": "3", "reach": [1]}}}) == [
         "inference.decoding.stps: unknown key of SkeletonDecoder. Did you mean steps?",
-        'inference.decoding.steps: is "3", must be an integer of at least 0.',
-        "inference.decoding.reach: is [1], must be a number of at least 0.",
+        'inference.decoding.steps: is "3", must be an integer of at least 0 and of at most 1000.',
+        "inference.decoding.reach: is [1], must be a number of at least 0 and of at most 50.",
     ]
     assert said({"inference": {"decoding": {"skeleton_threshold": 3}}}) == [
         "inference.decoding.skeleton_threshold: is 3, must be a number of at least 0 and of at most 1 "
         "(Input should be less than or equal to 1)."
     ]
     assert said({"inference": {"decoding": {"type": "PersistenceDecoder", "steps": 1.5, "neck": -1}}}) == [
-        "inference.decoding.steps: is 1.5, must be an integer of at least 0.",
+        "inference.decoding.steps: is 1.5, must be an integer of at least 0 and of at most 1000.",
         "inference.decoding.neck: is -1, must be a number of at least 0 and of at most 1 "
         "(Input should be greater than or equal to 0).",
     ]
