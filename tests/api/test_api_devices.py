@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,9 +43,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(importlib.import_module("skoots.api.prepare"), "choose_device", choose)
+    class TorchOfTwoGpus:
+        cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(torch, name)
+
+    module = importlib.import_module("skoots.api.prepare")
+    monkeypatch.setattr(module, "choose_device", choose)
+    monkeypatch.setattr(module, "torch", TorchOfTwoGpus())
     return names
 
 
@@ -82,6 +90,7 @@ def test_a_gpu_that_is_missing_is_named(asked: list[str], monkeypatch: pytest.Mo
         ConfigError, match=r"runner\.gpus: names GPU 2, and this machine has 2 CUDA GPUs\. Choose"
     ):
         check(config_with(gpus=[2]))
+    monkeypatch.undo()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"names GPU 0, and this machine has 0 CUDA GPUs\. Leave it out"):
         check(config_with(gpus=[0]))
@@ -91,6 +100,7 @@ def test_a_gpu_that_is_missing_is_named(asked: list[str], monkeypatch: pytest.Mo
 # Workers are forked on Linux; Python 3.12 and later warn of it where there are threads.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_check_tells_what_workers_keep_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tensorstore", raising=False)  # which forbids quick forks
     module = importlib.import_module("skoots.api.prepare")
     prepared = prepare(load_config(CONFIG, ["device=cpu"]))
     loader = train_loader(training_crops(prepared), 4, 0, workers=2)

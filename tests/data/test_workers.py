@@ -40,6 +40,12 @@ def patient(seconds: float) -> None:
     assert seconds < 60
 
 
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after tests of Zarr, whose library is not used in these workers."""
+    monkeypatch.delitem(sys.modules, "tensorstore", raising=False)
+
+
 @pytest.fixture
 def workers() -> Iterator[Any]:
     made: list[Workers] = []
