@@ -121,7 +121,7 @@ def _public_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(intensity: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: intensity[key] for key in ("shift", "scale", "compress")}
+    return {key: intensity[key] for key in ("shift", "scale", "rest", "compress") if key in intensity}
 
 
 def _public_config(config: Mapping[str, Any], source: Path) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class _Intensity(_Part):
     shift: Annotated[list[Finite], Field(min_length=1)]
     scale: Annotated[list[NotNegative], Field(min_length=1)]
     compress: bool
+    rest: Annotated[list[Finite], Field(min_length=1)] = _ABSENT
 
 
 class _Pooled(_Intensity):

@@ -100,6 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir()
     write_volume(folder / "data" / "a.tif", labels * 100)
     write_volume(folder / "data" / "a.labels.tif", labels)
+    np.save(folder / "same.npy", labels)
     return folder
 
 
@@ -152,7 +153,7 @@ PRINTED = [
     ["inspect", "runs/tiny"],
     ["inspect", "runs/tiny", "--config"],
     ["check", "tiny.yaml"],
-    ["evaluate", "data/a.labels.tif", "data/a.labels.tif", "--json"],
+    ["evaluate", "data/a.labels.tif", "same.npy", "--json"],
     ["--help"],
     ["train", "--help"],
     ["--version"],
@@ -268,12 +269,12 @@ def test_an_hdf5_file_keeps_its_other_data_when_the_disk_is_full(folder: Path, o
 def test_training_goes_on_without_a_place_for_skeletons(
     folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skoots.data import skeleton_cache
+    from skoots.snapshots import files
 
     def refuse(path: Path, *_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(skeleton_cache, "Unfinished", refuse)
+    monkeypatch.setattr(files, "Unfinished", refuse)
     for name in ("a.tif", "a.labels.tif"):
         (out / name.replace("a", "b", 1)).write_bytes((out / name).read_bytes())
     source = [{"path": str(out), "samples_per_volume": 2}]
