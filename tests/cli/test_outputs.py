@@ -269,12 +269,12 @@ def test_an_hdf5_file_keeps_its_other_data_when_the_disk_is_full(folder: Path, o
 def test_training_goes_on_without_a_place_for_skeletons(
     folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skoots.snapshots import files
+    from skoots.data import skeleton_file
 
     def refuse(path: Path, *_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(files, "Unfinished", refuse)
+    monkeypatch.setattr(skeleton_file, "replacing", refuse)
     for name in ("a.tif", "a.labels.tif"):
         (out / name.replace("a", "b", 1)).write_bytes((out / name).read_bytes())
     source = [{"path": str(out), "samples_per_volume": 2}]
