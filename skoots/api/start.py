@@ -35,7 +35,7 @@ class Start:
 
     Args:
         folder: of its run, kept from other processes.
-        state: the snapshot that it goes on from; None begins anew.
+        state: the snapshot that it goes on from; None starts fresh.
         source: the file of it.
         in_place: whether the run is the snapshot's own.
         parent: what the run descends from, for its provenance.

@@ -32,7 +32,7 @@ def load_or_trace(
 ) -> tuple[Skeletons, bool]:
     """Skeletons of a label volume, from the file beside it if this fits, else traced and kept there.
 
-    A damaged file is made anew. One that skoots did not write is kept: where it does not fit its labels, ours
+    A damaged file is made again. One that skoots did not write is kept: where it does not fit its labels, ours
     goes into the user's cache folder; where it is damaged, it becomes ``NAME.skeletons.trch.damaged``.
 
     Args:
@@ -59,7 +59,7 @@ def load_or_trace(
         try:
             return read_skeletons(place, labels, index, voxel_size, mark), False
         except UnusableError as error:
-            log.warning("%s %s; skeletons are traced anew.", place, error.reason)
+            log.warning("%s %s; skeletons are traced again.", place, error.reason)
             if not error.ours and place == path == targets[0]:
                 targets = _make_way(path, error)
     skeletons = trace_volume(labels, index, voxel_size, algorithm, threads)

@@ -28,7 +28,7 @@ FIELDS = {"ids": torch.int64, "starts": torch.int64, "points": torch.float32, "i
 
 
 class UnusableError(Exception):
-    """A skeleton file that is to be made anew.
+    """A skeleton file that is to be made again.
 
     Args:
         reason: what is the matter, after the file's name.
@@ -110,15 +110,15 @@ def read_content(path: Path) -> dict[Any, Any]:
             warnings.simplefilter("ignore", UserWarning)
             content = load_safely(path, path)
     except SnapshotError as error:
-        raise VolumeError(f"{path} is no skeleton file; delete it to have it made anew.") from error
+        raise VolumeError(f"{path} is no skeleton file; delete it to have it made again.") from error
     if not isinstance(content, dict):
         raise VolumeError(
-            f"{path} is no skeleton file: expected a dict of id to points; delete it to have it made anew."
+            f"{path} is no skeleton file: expected a dict of id to points; delete it to have it made again."
         )
     tensors = [value for value in content.values() if isinstance(value, torch.Tensor)]
     if not all(map(_is_plain, tensors)) or size < sum(t.numel() * t.element_size() for t in tensors):
         raise VolumeError(
-            f"{path} claims to hold more points than fit into it; delete it to have it made anew."
+            f"{path} claims to hold more points than fit into it; delete it to have it made again."
         )
     return content
 

@@ -175,7 +175,7 @@ def _load_optimizer(
     if "optimizer_state_dict" in state:
         load_optimizer_state(runner.optimizer, state["optimizer_state_dict"], edited, _how_to_load(runner))
     else:
-        log.warning("The snapshot holds no state of the optimizer, which begins anew.")
+        log.warning("The snapshot holds no state of the optimizer, which starts fresh.")
 
 
 def _load_mean(runner: TrainingRunner, state: Mapping[str, Any], edits: Edits, goes_on: bool) -> None:

@@ -65,7 +65,7 @@ def test_training_finds_them(
 
     write_pair(tmp_path / "train", "a", 1)
     skeletonize(tmp_path / "train", progress=False)
-    monkeypatch.setattr("skoots.data.skeleton_cache.trace_volume", lambda *_: pytest.fail("traced anew"))
+    monkeypatch.setattr("skoots.data.skeleton_cache.trace_volume", lambda *_: pytest.fail("traced again"))
     report = check(make_config(data={"train": [str(tmp_path / "train")]}))
     assert any("a, 12 x 24 x 24 voxels" in line for line in report.lines)
 

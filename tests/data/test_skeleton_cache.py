@@ -206,7 +206,7 @@ def test_an_original_file_of_other_labels_is_not_used_and_not_touched(path, labe
 @pytest.mark.parametrize(
     "content, sentence",
     [
-        (b"not at all", r"a.skeletons.trch is no skeleton file; delete it to have it made anew\."),
+        (b"not at all", r"a.skeletons.trch is no skeleton file; delete it to have it made again\."),
         ([1, 2], "expected a dict of id to points; delete it"),
         ({"net": torch.zeros(3)}, r"expected ids with \(n, 3\) points each"),
         ({3: torch.zeros(4, 2)}, r"expected ids with \(n, 3\) points each"),
@@ -279,7 +279,7 @@ def test_what_is_read_is_not_believed(path, labels, change, with_seal, caplog):
     sealed(changed, path) if with_seal else torch.save(changed, path)
     with caplog.at_level(logging.WARNING):
         skeletons, traced = load_or_trace(path, labels, ISOTROPIC)
-    assert traced and same(first, skeletons) and "skeletons are traced anew" in caplog.text
+    assert traced and same(first, skeletons) and "skeletons are traced again" in caplog.text
     assert not load_or_trace(path, labels, ISOTROPIC)[1]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -316,8 +316,8 @@ def test_no_damaged_file_gives_other_skeletons(path, labels, traced_once):
             outcomes["named"] += 1
             continue
         assert traced and same(skeletons, traced_once) and path.read_bytes() == raw
-        outcomes["made anew"] += 1
-    assert outcomes["made anew"] > 190 and outcomes.total() == 202
+        outcomes["made again"] += 1
+    assert outcomes["made again"] > 190 and outcomes.total() == 202
 
 
 def test_no_damaged_file_of_the_original_gives_other_skeletons(path, labels, traced_once):

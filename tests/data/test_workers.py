@@ -141,7 +141,7 @@ def test_no_more_is_loaded_than_is_asked_for(workers: Any, tmp_path: Path) -> No
 
 
 class OddError(Exception):
-    """Cannot be made anew from its message alone, as pickle tries."""
+    """Cannot be made again from its message alone, as pickle tries."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__(f"{a} and {b}")

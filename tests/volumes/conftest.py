@@ -85,7 +85,7 @@ def peak_memory():
 
     @contextmanager
     def at_most(mebibytes):
-        Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts fresh
         before = resident("VmHWM")
         yield
         assert resident("VmHWM") - before < mebibytes * 1024
