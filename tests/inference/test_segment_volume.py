@@ -245,7 +245,7 @@ def test_large_maps_lie_in_files_meanwhile(tmp_path: Path, monkeypatch: pytest.M
 
     def look(steps: Iterable[Any], what: str) -> Iterable[Any]:
         for step in steps:
-            held.append(len(list(folder.glob(".skoots-maps-*/*.npy"))))
+            held.append(len(list(folder.glob(".maps.*/*.npy"))))
             yield step
 
     with create_volume(tmp_path / "out.npy", image.shape, np.int32) as output:
