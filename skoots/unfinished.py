@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,8 @@ class Scratch:
         sweep(path)
         while True:
             self.folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ENDING}")
+            # A signal may come between its making and the block that removes it.
+            self._lost = weakref.finalize(self, _remove_lost, self.folder, os.getpid())
             self.folder.mkdir()
             self._lock = _lock_of(self.folder)
             try:
@@ -50,6 +53,7 @@ class Scratch:
             # another process may have taken the folder for a dead one's before it was locked
             if held is not False and self.folder.exists():
                 return
+            self._lost.detach()
             self._lock.release()
 
     def link(self, source: Path, target: Path) -> None:
@@ -73,6 +77,7 @@ class Scratch:
         if self._is_removed:
             return
         self._is_removed = True
+        self._lost.detach()
         self._lock.release()  # first: Windows removes no open file, and to remove a folder takes an open one
         remove_tree(self.folder)
 
@@ -136,6 +141,12 @@ class Unfinished(Scratch):
                 self.commit()
         finally:
             self.remove()
+
+
+def _remove_lost(folder: Path, owner: int) -> None:
+    """A forked process forgets what is still in use in another."""
+    if os.getpid() == owner:
+        remove_tree(folder)
 
 
 def sweep(path: Path) -> None:

@@ -320,3 +320,25 @@ def test_the_fault_is_a_plain_one_unless_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(SkootsError), Unfinished(tmp_path / "a", overwrite=False) as file:
         file.temporary.write_text("")
+
+
+def test_what_is_lost_before_its_block_begins_is_removed(tmp_path: Path) -> None:
+    """A signal may come in between."""
+    lost = Unfinished(tmp_path / "a.tif")
+    lost.temporary.write_text("half")
+    del lost
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_that_loses_it_leaves_it_to_the_other(tmp_path: Path) -> None:
+    kept = Unfinished(tmp_path / "a.tif")
+    kept.temporary.write_text("whole")
+    child = os.fork()
+    if not child:
+        del kept
+        os._exit(0)
+    os.waitpid(child, 0)
+    kept.commit()
+    assert (tmp_path / "a.tif").read_text() == "whole" and len(list(tmp_path.iterdir())) == 1

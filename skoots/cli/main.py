@@ -65,17 +65,17 @@ class Verbs(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with log_to_terminal():
             try:
-                with signals_like_ctrl_c():
+                with signals_like_ctrl_c() as came:
                     return super().invoke(ctx)
             except KeyboardInterrupt as error:
-                number = signal_of(error)
-                by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-                raise _end(ctx, f"stopped by {by}.", STOPPED + number) from error
+                raise _stopped(ctx, signal_of(error)) from error
             except (typer.Exit, typer.Abort):
                 raise
             except NobodyReads as enough:
                 raise typer.Exit(NOBODY_READS) from enough
             except Exception as error:
+                if came:  # libraries in C make another error of it
+                    raise _stopped(ctx, came[0]) from error
                 told = explained(error, LESS_MEMORY.get(ctx.invoked_subcommand, MEMORY))
                 if told is None:
                     raise
@@ -83,14 +83,18 @@ class Verbs(typer.core.TyperGroup):
 
 
 @contextmanager
-def signals_like_ctrl_c() -> Iterator[None]:
+def signals_like_ctrl_c() -> Iterator[list[int]]:
     """Clean up where signals would end the process without a word, and once: a second signal, other than an
     echo of the first, ends it at once. Only a main thread can.
 
     Where Python cannot raise, in the callback of a weak reference for instance, it drops what a signal raises
     with a warning; then the signal is sent again.
+
+    Yields:
+        The numbers of the signals that have come.
     """
 
+    came: list[int] = []
     began: float | None = None
 
     def terminate(signum: int, frame: FrameType | None) -> None:
@@ -98,6 +102,7 @@ def signals_like_ctrl_c() -> Iterator[None]:
         now = time.monotonic()
         if began is None:
             began = now
+            came.append(signum)
             raise Terminated(signum)
         if now - began > ECHO:
             os._exit(STOPPED + signum)
@@ -111,17 +116,22 @@ def signals_like_ctrl_c() -> Iterator[None]:
             hook(dropped)
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
     before = {number: signal.signal(number, terminate) for number in heard_signals()}
     hook = sys.unraisablehook
     sys.unraisablehook = again
     try:
-        yield
+        yield came
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stopped(context: Any, number: int) -> typer.Exit:
+    by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return _end(context, f"stopped by {by}.", STOPPED + number)
 
 
 def _end(context: Any, sentence: str, status: int) -> typer.Exit:

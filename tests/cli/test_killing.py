@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import typer.core
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -463,6 +464,22 @@ def test_a_signal_where_python_cannot_raise_is_not_lost() -> None:
         del target
         assert watch() is None
         time.sleep(5)
+
+
+def test_a_stop_that_a_library_made_another_error_is_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the import of a module in C does."""
+
+    def imports(*arguments: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr(typer.core.TyperGroup, "invoke", imports)
+    assert main(["list"]) == 143
+    assert capsys.readouterr().err == "skoots: stopped by SIGTERM.\n"
 
 
 def test_sigterm_while_the_result_is_scored(zygote: Zygote) -> None:
