@@ -32,8 +32,8 @@ def load_or_trace(
 ) -> tuple[Skeletons, bool]:
     """Skeletons of a label volume, from the file beside it if this fits, else traced and kept there.
 
-    A damaged file is made again. One that skoots did not write is kept: where it does not fit its labels, ours
-    goes into the user's cache folder; where it is damaged, it becomes ``NAME.skeletons.trch.damaged``.
+    A damaged file is made again. One that skoots did not write is kept: where it does not fit its labels,
+    ours goes into the user's cache folder; where it is damaged, it becomes ``NAME.skeletons.trch.damaged``.
 
     Args:
         path: ``NAME.skeletons.trch``; if its folder is read-only or full, the user's cache folder is taken.

@@ -133,7 +133,7 @@ def test_killed_fifty_times_and_resumed_each_time(zygote: Zygote, whole: Path) -
         if status == 0:
             assert_as_whole(only_run(zygote, runs.name), whole)
             finished += 1
-    assert steps == sorted(steps) and len(set(steps)) > 5
+    assert steps == sorted(steps) and len(set(steps)) > 2
 
 
 def to_process(child: int, number: int) -> None:
