@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from skoots.data.augment.base import AUGMENTATIONS
     from skoots.data.sources import DATASETS
     from skoots.errors import ConfigError, PluginError, SkootsError, SnapshotError, VolumeError
+    from skoots.instances import DECODERS
     from skoots.loggers.base import LOGGERS
     from skoots.models.backbones.base import BACKBONES
     from skoots.models.criteria.base import CRITERIA
@@ -50,6 +51,7 @@ __all__ = [
     "BACKBONES",
     "CRITERIA",
     "DATASETS",
+    "DECODERS",
     "DETECTORS",
     "HEADS",
     "LOGGERS",
@@ -114,6 +116,7 @@ _HOMES = {
     "BACKBONES": "skoots.models.backbones.base",
     "CRITERIA": "skoots.models.criteria.base",
     "DATASETS": "skoots.data.sources",
+    "DECODERS": "skoots.instances.decoders.base",
     "DETECTORS": "skoots.models.detectors.base",
     "HEADS": "skoots.models.heads.base",
     "LOGGERS": "skoots.loggers.base",

@@ -158,8 +158,8 @@ def test_every_command_is_tried() -> None:
         ("data.train=" + "a" * 5000, "does not exist"),
         ("plugins=" + "a/" * 3000 + "x.py", "does not exist"),
         ("plugins=a.b-c", "is neither a module nor a .py file"),
-        ("inference.decoding.reach=51", "reach must lie in [0, 50]"),
-        ("inference.decoding.steps=1001", "steps must lie in [0, 1000]"),
+        ("inference.decoding.reach=51", "must be a number of at least 0 and of at most 50"),
+        ("inference.decoding.steps=1001", "must be an integer of at least 0 and of at most 1000"),
     ],
 )  # fmt: skip
 def test_no_number_takes_all_memory(
