@@ -104,10 +104,10 @@ def assert_as_whole(run: Path, whole: Path) -> None:
     assert {path.name for path in run.glob("*.pt")} == {path.name for path in whole.glob("*.pt")}
 
 
-def wait_until(there: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_for_snapshot(runs: Path, seconds: float = 30.0) -> None:
     """A busy machine needs longer to its first snapshot than any kill would wait."""
     end = time.monotonic() + seconds
-    while not there() and time.monotonic() < end:
+    while not any(runs.glob("*/snapshot-latest.pt")) and time.monotonic() < end:
         time.sleep(0.01)
 
 
@@ -128,7 +128,7 @@ def test_killed_fifty_times_and_resumed_each_time(zygote: Zygote, whole: Path) -
             if clock.random() < 0.8:
                 begun = ("Going on from", "The run is complete") if began else ("vector scale auto",)
                 zygote.wait_for(*begun)
-                wait_until(lambda: any(runs.glob("*/snapshot-latest.pt")))
+                wait_for_snapshot(runs)
             time.sleep(clock.uniform(0.0, 0.35))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
