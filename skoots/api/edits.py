@@ -31,7 +31,7 @@ def without_late_edits(config: Config, start: Start) -> Config:
 
     Args:
         config: as the user wants it.
-        start: the snapshot that is gone on from, if there is one.
+        start: the snapshot that training continues from, if there is one.
     """
     if start.state is None:
         return config
@@ -69,7 +69,7 @@ def _too_late(now: Mapping[str, Any], start: Start) -> Iterator[tuple[Path, str]
 
 
 def edits_since(before: Mapping[str, Any], config: Config, model: nn.Module) -> Edits:
-    """What differs between the config in a snapshot and the one that is gone on with.
+    """What differs between the config in a snapshot and the one that training continues with.
 
     Args:
         before: as the snapshot holds it.

@@ -325,7 +325,7 @@ def _take_along(runner: TrainingRunner, source: Path) -> None:
         names = [snapshot_name(epoch, best=True), snapshot_name(epoch)]
         if not _have(runner, source, epoch, names):
             log.warning(
-                "The best snapshot, of epoch %d, is not in %s any more; the best is sought anew.",
+                "The best snapshot, of epoch %d, is not in %s any more; the best is looked for again.",
                 epoch,
                 source.parent,
             )

@@ -113,8 +113,8 @@ def load_training_state(
     runner.pool = list(state.get("averaging", {}).get("pool", []))
     if runner.best is not None and runner.best["metric"] != runner.key_metric:
         log.warning(
-            "The best snapshot so far, of epoch %d, was chosen by %s. By %s the best is sought anew from "
-            "here.",
+            "The best snapshot so far, of epoch %d, was chosen by %s. By %s the best is looked for again "
+            "from here.",
             *(runner.best["epoch"], runner.best["metric"], runner.key_metric),
         )
         runner.best, runner.pool = None, []  # values of two metrics cannot be compared

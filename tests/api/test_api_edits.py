@@ -161,7 +161,9 @@ def test_other_things_with_a_state_take_effect(go_on: Make, caplog: pytest.LogCa
     state = read_snapshot(outcome.latest_snapshot)
     assert state["averaging"]["ema_steps"] == 2 and state["step"] == 4 and "ema_net" in state
     assert state["best"]["metric"] == "test.loss.vector" and outcome.average_snapshot is not None
-    assert "was chosen by test.loss. By test.loss.vector the best is sought anew from here." in caplog.text
+    assert (
+        "was chosen by test.loss. By test.loss.vector the best is looked for again from here." in caplog.text
+    )
 
 
 def test_a_snapshot_whose_config_is_odd_is_gone_on_from(

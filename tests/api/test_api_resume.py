@@ -184,7 +184,7 @@ def test_a_snapshot_out_of_w_and_b(start: Make, tmp_path: Path, monkeypatch: pyt
     again = start(better, "train_settings.epochs=3", resume="wandb:me/mito/abc123")
     assert asked[0] == "wandb:me/mito/abc123" and again.run_folder != first.run_folder
     assert len(asked) == 1 + (first.best_epoch != 2)
-    assert "best is sought anew" not in (again.run_folder / "train.log").read_text()
+    assert "best is looked for again" not in (again.run_folder / "train.log").read_text()
     parent = read_snapshot(again.latest_snapshot)["provenance"]["parent"]
     assert parent["snapshot"] == "wandb:me/mito/abc123"
     assert epochs(again) == ["1", "2", "3"]
@@ -207,7 +207,7 @@ def test_a_best_snapshot_that_lies_alone_stays_the_best(start: Make, tmp_path: P
     epoch = first.best_epoch
     again = start("train_settings.epochs=4", resume=str(alone))
     text = (again.run_folder / "train.log").read_text()
-    assert "best is sought anew" not in text
+    assert "best is looked for again" not in text
     assert (again.run_folder / f"snapshot-best-{epoch:03d}.pt").exists() or again.best_epoch > epoch
 
 
