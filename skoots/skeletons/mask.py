@@ -45,8 +45,31 @@ def skeleton_mask(
         if radius == "auto"
         else torch.full_like(inscribed, radius)
     )
+    return _draw(labels, offset, reach.float() ** 2, spacing)
+
+
+def core_mask(
+    labels: Tensor, offset: Tensor, relative: Tensor, voxel_size: Sequence[float], least: float = 0.5
+) -> Tensor:
+    """Voxels at least so deep inside their object, kept apart and connected as those of ``skeleton_mask``.
+
+    Args:
+        labels: (B, *S) instance ids, at most 2**24 of them in a batch entry.
+        offset: (B, D, *S) voxels to the nearest own skeleton point.
+        relative: (B, *S) depth as a share of the depth at the skeleton, see ``relative_depth``.
+        voxel_size: D edge lengths of a voxel.
+        least: relative depth of the core's surface.
+
+    Returns:
+        (B, *S) bool.
+    """
+    reach2 = torch.where(relative >= least, torch.inf, -1.0)
+    return _draw(labels, offset.float(), reach2, relative_spacing(voxel_size))
+
+
+def _draw(labels: Tensor, offset: Tensor, reach2: Tensor, spacing: tuple[float, ...]) -> Tensor:
     draw = mask_on_cpu if labels.device.type == "cpu" else _mask_on_device
-    return draw(labels, offset, reach.float() ** 2, spacing)
+    return draw(labels, offset, reach2, spacing)
 
 
 def _mask_on_device(labels: Tensor, offset: Tensor, reach2: Tensor, spacing: tuple[float, ...]) -> Tensor:

@@ -67,5 +67,11 @@ class Head(nn.Module, ABC):
 HEADS: Registry[Head] = Registry(
     "head",
     Head,
-    home=["skoots.models.heads.vector", "skoots.models.heads.semantic", "skoots.models.heads.skeleton"],
+    home=[
+        "skoots.models.heads.vector",
+        "skoots.models.heads.semantic",
+        "skoots.models.heads.skeleton",
+        "skoots.models.heads.affinity",
+        "skoots.models.heads.boundary",
+    ],
 )

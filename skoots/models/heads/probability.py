@@ -1,4 +1,4 @@
-"""What the semantic and the skeleton head share: one sigmoid map."""
+"""What heads share that give one map of sigmoids."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class ProbabilityHead(Head, ABC):
         criterion: compares the two.
         weight: factor in the total loss.
         start_epoch: first epoch in which it counts.
+        channels: of the map.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class ProbabilityHead(Head, ABC):
         criterion: Criterion,
         weight: float,
         start_epoch: int,
+        channels: int = 1,
     ) -> None:
         super().__init__(target_generator, predictor or IdentityPredictor(), criterion, weight, start_epoch)
         self.map_name = name
-        self.conv = make_conv(spatial_dims, in_channels, 1, (kernel,) * spatial_dims)
+        self.conv = make_conv(spatial_dims, in_channels, channels, (kernel,) * spatial_dims)
         self.receptive_field = (kernel // 2,) * spatial_dims
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:

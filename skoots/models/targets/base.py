@@ -22,8 +22,12 @@ TARGET_GENERATORS: Registry[TargetGenerator] = Registry(
     "target generator",
     TargetGenerator,
     home=[
+        "skoots.models.targets.affinity",
+        "skoots.models.targets.boundary",
+        "skoots.models.targets.core",
         "skoots.models.targets.foreground",
         "skoots.models.targets.offset",
+        "skoots.models.targets.relative_depth",
         "skoots.models.targets.skeleton_mask",
     ],
 )
