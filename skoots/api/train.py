@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skoots.api.build import config_in, load_model, open_volumes
-from skoots.api.edits import without_late_edits
+from skoots.api.edits import with_precision_of, without_late_edits
 from skoots.api.held_out import compare_with_components
 from skoots.api.launch import Job, origin_after, processes_wanted, train_in_processes
 from skoots.api.prepare import Prepared, check_gpus, device_of, prepare
@@ -216,7 +216,7 @@ def _train(
                 begun.enter_context(log_to(folder / "train.log"))
             # Loggers first: a fault in their arguments needs no data to be found.
             loggers = build_loggers(settings, folder) if processes.is_first else []
-            settings = without_late_edits(settings, start)
+            settings = with_precision_of(without_late_edits(settings, start), start)
             with processes.first_before_others():
                 prepared = prepare(settings, device, start.state is None, processes)
             for sentence in prepared.decided:
