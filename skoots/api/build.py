@@ -45,7 +45,7 @@ from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.models.weights import load_weights, misfit
 from skoots.registry import accepted_facts, split_node
-from skoots.runtime import choose_device
+from skoots.runtime import choose_device, without_trials
 from skoots.snapshots import read_reference, trained_weights
 
 log = logging.getLogger("skoots")
@@ -276,7 +276,7 @@ def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
     """Names and channels of all maps that a model gives, found by a prediction of the smallest image."""
     training = model.training
     device = next(model.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), without_trials():
         maps = model.maps(model.eval()(torch.zeros(1, in_channels, *model.stride, device=device)))
     model.train(training)
     return {name: values.shape[1] for name, (_, values) in maps.items()}

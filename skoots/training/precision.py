@@ -23,7 +23,7 @@ def choose_format(device: torch.device) -> tuple[Format, str]:
         device: where the network lies.
     """
     if device.type != "cuda":
-        return "float32", f"of short formats none is known to be faster on {device.type}"
+        return "float32", f"no shorter format is known to be faster on {device.type}"
     with torch.cuda.device(device):
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16", "this GPU computes in it, and its range is that of float32"
