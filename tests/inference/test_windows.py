@@ -12,7 +12,12 @@ from skoots.inference.windows import drawn_windows, windows
 
 @pytest.mark.parametrize(
     ("shape", "size", "most"),
-    [((20, 30), (1, 1), 10**6), ((100, 300), (1, 1), 500), ((16, 200, 100), (4, 1, 1), 3000), ((9,), (1,), 1)],
+    [
+        ((20, 30), (1, 1), 10**6),
+        ((100, 300), (1, 1), 500),
+        ((16, 200, 100), (4, 1, 1), 3000),
+        ((9,), (1,), 1),
+    ],
 )
 def test_small_boxes_near_a_cube_that_hold_every_voxel_once(
     shape: tuple[int, ...], size: tuple[float, ...], most: int
