@@ -153,6 +153,7 @@ def _train_if_missing(name: str, data: Path, runs: Path, extra: list[str]) -> st
         f"data.train={_sources(data, data_set.train)}",
         f"data.validation={_sources(data, data_set.test)}",
         f"metadata.experiment={name}",
+        "inference.tune=0",  # decoders are compared here with their defaults
         *data_set.overrides,
         *extra,
     ]

@@ -319,6 +319,7 @@ class LoadedModel:
         snapshot: the file.
         epoch: after which it was saved.
         intensity: statistics of its training volumes, None if the snapshot holds none.
+        decoding: decoder and settings that ``tune`` has chosen; None leaves those of the config.
     """
 
     model: SegmentationModel
@@ -328,6 +329,27 @@ class LoadedModel:
     snapshot: Path
     epoch: int
     intensity: IntensityRecord | None = None
+    decoding: Mapping[str, Any] | None = None
+
+    def decoder(self, changes: Mapping[str, Any] | None = None) -> Decoder:
+        """What makes instances of its maps: the decoder that was chosen for it, else the config's.
+
+        Args:
+            changes: settings that differ; with another ``type`` none of the own ones count.
+
+        Raises:
+            ConfigError: no such decoder or setting, or a value out of range.
+            SnapshotError: the chosen one comes from a plugin that was not loaded.
+        """
+        if self.decoding is None:
+            return decoder_of(self.config, changes)
+        if "type" not in (changes or {}) and self.decoding["type"] not in DECODERS:
+            raise SnapshotError(
+                f"{self.snapshot} was tuned to {self.decoding['type']}, which is not registered. Give "
+                "the plugin that it comes from, or choose another: inference.decoding.type."
+            )
+        section = self.config.inference.model_copy(update={"decoding": self.decoding})
+        return decoder_of(self.config.model_copy(update={"inference": section}), changes)
 
     def normalising_by(self, statistics: str) -> LoadedModel:
         """The same model with another ``data.normalize_by``."""
@@ -388,4 +410,13 @@ def load_model(
         log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
     where = choose_device(device)
     intensity = IntensityRecord.from_plain(stored["intensity"]) if "intensity" in stored else None
-    return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]), intensity)
+    return LoadedModel(
+        model.to(where).eval(),
+        config,
+        facts,
+        where,
+        path,
+        int(state["epoch"]),
+        intensity,
+        state.get("decoding"),
+    )

@@ -484,6 +484,11 @@ class InferenceSection(Section):
         default={"type": DEFAULT_DECODER},
         description="what makes instances of maps; without a `type` these are settings of the default",
     )
+    tune: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=60,
+        description="seconds at the end of a training in which a better decoder is looked for on the "
+        "validation volumes; 0 leaves that one",
+    )
 
 
 class Config(Section):
