@@ -27,7 +27,7 @@ import statistics
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +176,20 @@ def real(asked: argparse.Namespace) -> None:
             _real(folder, edge)
 
 
+def real_volumes(data: Path, dims: int) -> Iterator[tuple[Path, str]]:
+    """Folder and name of each labelled volume of so many dimensions, ``SET/dev/NAME.labels.tif``."""
+    for path in sorted(data.glob("*/dev/*.labels.tif")):
+        if open_volume(path).spatial_dims == dims:
+            yield path.parent, path.name.removesuffix(".labels.tif")
+
+
+def learning_from(folder: Path, crops: int, name: str | None = None) -> list[str]:
+    """Overrides of a config that is to learn from a folder, or from one volume in it, alone."""
+    names = "" if name is None else f", names: ['{name}']"
+    train = f"data.train=[{{path: '{folder}', samples_per_volume: {crops}{names}}}]"
+    return [train, "data.validation=[]", "data.test=[]"]
+
+
 def _real(folder: Path, edge: int, crops: int = 12) -> None:
     """One line: medians over crops of a set."""
     labels = open_volume(sorted(folder.glob("*.labels.tif"))[0])
@@ -184,11 +198,7 @@ def _real(folder: Path, edge: int, crops: int = 12) -> None:
     for preset in ("default", "original"):
         config = load_config(
             CONFIG.with_name(f"unet{labels.spatial_dims}d.yaml"),
-            [
-                f"data.train=[{{path: '{folder}', samples_per_volume: {crops}}}]",
-                *("data.validation=[]", "data.test=[]", "device=cpu"),
-                *(f"data.crop_size={crop}", f"data.augment={preset}"),
-            ],
+            [*learning_from(folder, crops), "device=cpu", f"data.crop_size={crop}", f"data.augment={preset}"],
         )
         datasets[preset] = training_crops(prepare(config))
     plain, rng = datasets["default"], np.random.default_rng(0)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         skeletonize,
         train,
         train_all,
+        tune,
         view,
     )
     from skoots.data.augment.base import AUGMENTATIONS
@@ -83,6 +84,7 @@ __all__ = [
     "skeletonize",
     "train",
     "train_all",
+    "tune",
     "view",
 ]
 
@@ -105,6 +107,7 @@ _VERBS = (
     "skeletonize",
     "train",
     "train_all",
+    "tune",
     "view",
 )
 _ERRORS = ("ConfigError", "PluginError", "SkootsError", "SnapshotError", "VolumeError")

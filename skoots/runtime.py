@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,10 @@ import torch
 from skoots.errors import SkootsError
 
 CHOICE = "say auto, cpu, cuda, cuda:1 or mps"
+CUDNN_TRIALS = 4
+"""Algorithms that cuDNN tries for each convolution of a new shape, in the order of its heuristics, which name
+the likely best first. With torch's default of ten, a minute passed before the first step of a network for
+large 3D crops in float32."""
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -49,16 +55,29 @@ def seed_everything(seed: int, deterministic: bool = False, cudnn_benchmark: boo
         seed: of every generator.
         deterministic: whether torch is held to algorithms that give the same bits every time; where it has
             none it warns.
-        cudnn_benchmark: whether cuDNN tries out its convolutions; never when ``deterministic``.
+        cudnn_benchmark: whether cuDNN tries out its convolutions, ``CUDNN_TRIALS`` algorithms for each; never
+            when ``deterministic``.
     """
     if deterministic:  # cuBLAS reads it when it is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = cudnn_benchmark and not deterministic
+    torch.backends.cudnn.benchmark_limit = CUDNN_TRIALS
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def without_trials() -> Iterator[None]:
+    """cuDNN takes what its heuristics name: for windows and tiles of many shapes, each seen a few times."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def cpu_count() -> int:

@@ -43,6 +43,7 @@ def two_steps(path: Path) -> list[str]:
         f"data.crop_size={CROPS[dims]}",
         "train_settings.epochs=1",
         "train_settings.dataloader_workers=0",
+        "inference.tune=0",
         "device=cpu",
     ]
 

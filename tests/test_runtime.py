@@ -11,7 +11,14 @@ import torch
 
 from skoots import runtime
 from skoots.errors import SkootsError
-from skoots.runtime import choose_device, cpu_count, free_memory, seed_everything
+from skoots.runtime import (
+    CUDNN_TRIALS,
+    choose_device,
+    cpu_count,
+    free_memory,
+    seed_everything,
+    without_trials,
+)
 
 
 def test_auto_prefers_an_accelerator(monkeypatch):
@@ -40,6 +47,24 @@ def test_absent_devices_are_named(monkeypatch):
         choose_device("cuda:1")
     with pytest.raises(SkootsError, match="'mps' is not on this machine; say auto or cpu"):
         choose_device("mps")
+
+
+def test_cudnn_tries_few_algorithms_and_none_where_shapes_differ():
+    cudnn = torch.backends.cudnn
+    before, states = (cudnn.benchmark, cudnn.benchmark_limit), (random.getstate(), torch.get_rng_state())
+    try:
+        for benchmark in (True, False):
+            seed_everything(0, cudnn_benchmark=benchmark)
+            assert (cudnn.benchmark, cudnn.benchmark_limit) == (benchmark, CUDNN_TRIALS)
+            with pytest.raises(ZeroDivisionError), without_trials():
+                assert not cudnn.benchmark
+                raise ZeroDivisionError
+            assert cudnn.benchmark == benchmark
+        assert 0 < CUDNN_TRIALS < 10  # 0 would try all, and 10 is what torch tries
+    finally:
+        cudnn.benchmark, cudnn.benchmark_limit = before
+        random.setstate(states[0])
+        torch.set_rng_state(states[1])
 
 
 def test_seeds_repeat():

@@ -15,6 +15,7 @@ from skoots.api.segment import Segmentation, segment
 from skoots.api.skeletonize import SkeletonizedVolume, SkeletonReport, skeletonize
 from skoots.api.train import TrainingOutcome, resume, train
 from skoots.api.train_all import Attempt, train_all
+from skoots.api.tune import Tuning, tune
 from skoots.api.view import view
 from skoots.api.weights import load_weights
 
@@ -34,6 +35,7 @@ __all__ = [
     "SnapshotEvaluation",
     "SnapshotReport",
     "TrainingOutcome",
+    "Tuning",
     "check",
     "compare",
     "demo",
@@ -52,5 +54,6 @@ __all__ = [
     "skeletonize",
     "train",
     "train_all",
+    "tune",
     "view",
 ]

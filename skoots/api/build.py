@@ -45,7 +45,7 @@ from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.models.weights import load_weights, misfit
 from skoots.registry import accepted_facts, split_node
-from skoots.runtime import choose_device
+from skoots.runtime import choose_device, without_trials
 from skoots.snapshots import read_reference, trained_weights
 
 log = logging.getLogger("skoots")
@@ -276,7 +276,7 @@ def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
     """Names and channels of all maps that a model gives, found by a prediction of the smallest image."""
     training = model.training
     device = next(model.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), without_trials():
         maps = model.maps(model.eval()(torch.zeros(1, in_channels, *model.stride, device=device)))
     model.train(training)
     return {name: values.shape[1] for name, (_, values) in maps.items()}
@@ -319,6 +319,7 @@ class LoadedModel:
         snapshot: the file.
         epoch: after which it was saved.
         intensity: statistics of its training volumes, None if the snapshot holds none.
+        decoding: decoder and settings that ``tune`` has chosen; None leaves those of the config.
     """
 
     model: SegmentationModel
@@ -328,6 +329,27 @@ class LoadedModel:
     snapshot: Path
     epoch: int
     intensity: IntensityRecord | None = None
+    decoding: Mapping[str, Any] | None = None
+
+    def decoder(self, changes: Mapping[str, Any] | None = None) -> Decoder:
+        """What makes instances of its maps: the decoder that was chosen for it, else the config's.
+
+        Args:
+            changes: settings that differ; with another ``type`` none of the own ones count.
+
+        Raises:
+            ConfigError: no such decoder or setting, or a value out of range.
+            SnapshotError: the chosen one comes from a plugin that was not loaded.
+        """
+        if self.decoding is None:
+            return decoder_of(self.config, changes)
+        if "type" not in (changes or {}) and self.decoding["type"] not in DECODERS:
+            raise SnapshotError(
+                f"{self.snapshot} was tuned to {self.decoding['type']}, which is not registered. Give "
+                "the plugin that it comes from, or choose another: inference.decoding.type."
+            )
+        section = self.config.inference.model_copy(update={"decoding": self.decoding})
+        return decoder_of(self.config.model_copy(update={"inference": section}), changes)
 
     def normalising_by(self, statistics: str) -> LoadedModel:
         """The same model with another ``data.normalize_by``."""
@@ -388,4 +410,13 @@ def load_model(
         log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
     where = choose_device(device)
     intensity = IntensityRecord.from_plain(stored["intensity"]) if "intensity" in stored else None
-    return LoadedModel(model.to(where).eval(), config, facts, where, path, int(state["epoch"]), intensity)
+    return LoadedModel(
+        model.to(where).eval(),
+        config,
+        facts,
+        where,
+        path,
+        int(state["epoch"]),
+        intensity,
+        state.get("decoding"),
+    )

@@ -78,7 +78,7 @@ def _objects(skeletons: Skeletons) -> str:
 def _about_step(prepared: Prepared) -> list[str]:
     model, settings = prepared.model, prepared.config.train_settings
     dataset = training_crops(prepared)
-    loader = train_loader(dataset, settings.batch_size, settings.seed, settings.dataloader_workers)
+    loader = train_loader(dataset, settings.batch_size, settings.seed, prepared.workers)
     check_training(prepared, len(loader))
     with closing(loader):
         batch = next(loader.batches()).to(prepared.device)
@@ -94,7 +94,7 @@ def _about_step(prepared: Prepared) -> list[str]:
         f"one epoch: {len(dataset)} samples of {_by(prepared.crop)} voxels, {len(loader)} steps.",
         f"one batch: {int((batch.labels > 0).float().mean() * 100)} % foreground, {touching} pairs of "
         f"touching skeletons; loss {float(total):.3f} ({losses}).",
-        *([about_workers(prepared, loader)[0]] if settings.dataloader_workers else []),
+        *([about_workers(prepared, loader)[0]] if prepared.workers else []),
     ]
 
 

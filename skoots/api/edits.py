@@ -47,9 +47,30 @@ def without_late_edits(config: Config, start: Start) -> Config:
         _set(now, path, _at(before, path))
     if not late:
         return config
-    kept = Config.model_validate(now)
-    kept._source = config.source
-    return kept
+    return _like(config, now)
+
+
+def with_precision_of(config: Config, start: Start) -> Config:
+    """The config with the number format of the snapshot in the place of ``auto``: a training that goes on
+    computes as it began, whatever the GPU.
+
+    Args:
+        config: as the user wants it.
+        start: the snapshot that training continues from, if there is one.
+    """
+    before = _at((start.state or {}).get("cfg", {}), ("runner", "precision"))
+    if config.runner.precision != "auto" or before in (_NEVER, "auto"):
+        return config
+    log.info("precision auto: %s, as in the snapshot.", before)
+    now = config.resolved()
+    _set(now, ("runner", "precision"), before)
+    return _like(config, now)
+
+
+def _like(config: Config, tree: Mapping[str, Any]) -> Config:
+    made = Config.model_validate(tree)
+    made._source = config.source
+    return made
 
 
 def _too_late(now: Mapping[str, Any], start: Start) -> Iterator[tuple[Path, str]]:

@@ -22,11 +22,12 @@ from skoots.api.decide import CROP_VOXELS, choose_crop, choose_vector_scale
 from skoots.api.held_out import compare_with_components
 from skoots.api.intensity import normalised
 from skoots.api.prepare import validation_crop
+from skoots.api.snapshot_data import open_fitting, with_data
 from skoots.api.weights import load_weights
 from skoots.config import Config, load_config
 from skoots.data.dataset import CoveringDataset
 from skoots.data.loaders import covering_loader
-from skoots.errors import ConfigError, Fault, SnapshotError, VolumeError
+from skoots.errors import ConfigError, Fault, SnapshotError
 from skoots.runtime import choose_device
 from skoots.snapshots import find_snapshot, read_snapshot, read_weights
 from skoots.training.evaluator import Evaluator
@@ -46,6 +47,8 @@ class SnapshotEvaluation:
         baseline_scores: of connected components of the same network's foreground.
         volumes: names of the whole volumes.
         held_out: whether these are ``data.test``, which had no say in anything.
+        decoder: of the whole volumes, with the settings that are not its defaults.
+        tuned: whether ``tune`` chose it; windows are decoded as in training all the same.
     """
 
     snapshot: Path
@@ -56,6 +59,8 @@ class SnapshotEvaluation:
     baseline_scores: dict[str, float]
     volumes: tuple[str, ...]
     held_out: bool
+    decoder: str
+    tuned: bool
 
 
 def evaluate_snapshot(
@@ -85,8 +90,10 @@ def evaluate_snapshot(
         loaded, volumes = _foreign(asked, find_snapshot(snapshot), data, weights, device)
     else:
         loaded = _own(snapshot, device, plugins, weights)
-        loaded = replace(loaded, config=_with_data(loaded.config, asked, data))
-        volumes = _open(loaded.config, loaded.facts, loaded.snapshot)
+        loaded = replace(loaded, config=with_data(loaded.config, asked, data))
+        if asked is not None:
+            loaded = replace(loaded, decoding=None)
+        volumes = open_fitting(loaded.config, loaded.facts, loaded.snapshot, ("validation", "test"))
     volumes = in_voxels_of(loaded.facts, normalised(loaded.config, loaded.intensity, volumes))
     path = loaded.snapshot
     own = config is None and data is None
@@ -102,6 +109,8 @@ def evaluate_snapshot(
         baseline,
         tuple(volume.name for volume, _ in whole),
         bool(held_out),
+        str(loaded.decoder()),
+        loaded.decoding is not None,
     )
 
 
@@ -118,46 +127,11 @@ def _own(snapshot: Path | str, device: str | None, plugins: Sequence[str], weigh
     )
 
 
-def _with_data(own: Config, asked: Config | None, data: Path | str | None) -> Config:
-    """The config of the model with other data; intensities stay as the model knows them."""
-    if asked is not None:
-        section = asked.data.model_copy(
-            update={
-                "normalize": own.data.normalize,
-                "normalize_by": own.data.normalize_by,
-                "crop_size": own.data.crop_size,
-            }
-        )
-        own = own.model_copy(update={"data": section, "inference": asked.inference})
-    if data is not None:
-        source = {"type": "Folder", "path": str(data)}
-        own = own.model_copy(
-            update={"data": own.data.model_copy(update={"validation": [source], "test": []})}
-        )
-    return own
-
-
-def _open(config: Config, facts: DataFacts, path: Path) -> Volumes:
-    """The validation volumes, else those of the test; they must fit the model."""
-    volumes = open_volumes(config, "validation") or open_volumes(config, "test")
-    if not volumes:
-        problem = "names no data, nor does data.test"
-        raise ConfigError([Fault("data.validation", problem, "Give a folder: --data DIR")])
-    for volume, _ in volumes:
-        found = DataFacts.of(volume)
-        if (found.in_channels, found.spatial_dims) != (facts.in_channels, facts.spatial_dims):
-            raise VolumeError(
-                f"{volume.image.path} is {found.spatial_dims}D with {found.in_channels} channels; the model "
-                f"in {path} is for {facts.spatial_dims}D with {facts.in_channels}."
-            )
-    return volumes
-
-
 def _foreign(
     config: Config, path: Path, data: Path | str | None, weights: str, device: str | None
 ) -> tuple[LoadedModel, Volumes]:
     """A model that the config describes, with weights that another program saved."""
-    config = _with_data(config, None, data)
+    config = with_data(config, None, data)
     volumes = open_volumes(config, "validation") or open_volumes(config, "test")
     if not volumes:
         raise ConfigError([Fault("data.validation", "names no data", "Give a folder: --data DIR")])

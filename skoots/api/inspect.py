@@ -36,6 +36,7 @@ class SnapshotReport:
         provenance: versions, platform, command, parent.
         config: as resolved.
         checksum: SHA-256 of the content, as sealed into the file.
+        decoding: decoder and settings that ``tune`` has chosen; empty if those of the config count.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class SnapshotReport:
     provenance: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     checksum: str = ""
+    decoding: dict[str, Any] = field(default_factory=dict)
 
 
 def inspect(snapshot: Path | str) -> SnapshotReport:
@@ -89,6 +91,7 @@ def inspect(snapshot: Path | str) -> SnapshotReport:
         dict(state.get("provenance") or {}),
         state["cfg"] if isinstance(state.get("cfg"), dict) else {},
         _checksum(path),
+        dict(state.get("decoding") or {}),
     )
 
 
@@ -109,7 +112,7 @@ def compare(snapshot: Path | str, other: Path | str) -> list[str]:
 
 
 def _told(report: SnapshotReport) -> dict[str, Any]:
-    names = ("layout", "format", "epoch", "step", "parameters", "metrics", "provenance", "config")
+    names = ("layout", "format", "epoch", "step", "parameters", "metrics", "provenance", "config", "decoding")
     return {name: getattr(report, name) for name in names}
 
 

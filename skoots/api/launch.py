@@ -212,6 +212,9 @@ def train_as_one(job: Job) -> TrainingOutcome:
             outcome = train_here(
                 settings, origin, job.device, job.progress, processes, stop, job.scratch / RUN
             )
+    # The first process may still choose a decoder or score; the others wait for it in torch's locks, and one
+    # that is interrupted there leaves them taken.
+    signal.signal(INTERRUPT, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the system sends when the starting process dies
     if os.getppid() != parent:  # which nobody waits for any more
         os._exit(0)

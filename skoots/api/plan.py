@@ -44,7 +44,7 @@ from skoots.data.normalize import bright_tail
 from skoots.data.sources import Reading, reading_threads
 from skoots.errors import SkootsError
 from skoots.models.footprint import Footprint, measure_footprint
-from skoots.runtime import choose_device, cpu_count, free_memory
+from skoots.runtime import choose_device, free_memory
 
 CPU_BYTES = 750_000_000  # what a few cores step through in seconds; time is scarce there, not memory
 GPU_SHARE = 0.8  # of the free memory; the rest is for fragments and the validation
@@ -171,7 +171,7 @@ def plan(
         _decide_normalization(data.training),
         Decision("data.augment", AUGMENT),
         *decide_targets(data.geometry, scale, total),
-        *decide_schedule(steps, total, passes, kind_of(where), data.split.held_out, cpu_count()),
+        *decide_schedule(steps, total, passes, kind_of(where), data.split.held_out),
         Decision("train_settings.seed", seed),
     ]
     decisions.sort(key=lambda decision: SECTIONS.index(decision.key.split(".")[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from skoots.api.build import (
     with_scale,
 )
 from skoots.api.decide import CROP_VOXELS, VALIDATION_CROP_VOXELS, choose_crop, choose_vector_scale
+from skoots.api.feeding import choose_workers
 from skoots.api.intensity import by_training, check_types, normalised
 from skoots.api.weights import begin_with_weights
 from skoots.config import Config
@@ -36,7 +38,7 @@ from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, free_memory, seed_everything
 from skoots.samples import Batch
 from skoots.training.distributed import Processes, with_sync_batchnorm
-from skoots.training.precision import Precision
+from skoots.training.precision import Precision, choose_format
 
 
 @dataclass
@@ -54,7 +56,10 @@ class Prepared:
         model: on its device.
         crop: training window.
         validation_crop: validation window.
+        precision: number format of the network.
+        workers: processes that load crops for this one.
         decided: sentences that say what ``auto`` became.
+        crops: see ``training_crops``, which makes them when they are first asked for.
     """
 
     config: Config
@@ -66,8 +71,11 @@ class Prepared:
     crop: list[int]
     validation_crop: list[int]
     intensity: IntensityRecord
+    precision: Precision
+    workers: int = 0
     decided: list[str] = field(default_factory=list)
     background: Volumes = field(default_factory=list)
+    crops: CropDataset | None = None
 
 
 def prepare(
@@ -98,7 +106,14 @@ def prepare(
     if device is None:
         check_gpus(config)
     where = choose_device(device_of(config, processes.local_rank) if device is None else device)
-    Precision(config.runner.precision, where).apply()
+    decided = []
+    name = config.runner.precision
+    if name == "auto":
+        name, why = choose_format(where)
+        config = _with(config, "runner", precision=name)
+        decided.append(f"precision auto: {name}; {why}.")
+    precision = Precision(name, where)
+    precision.apply()
     if processes.world == 1 and not config.runner.gpus:  # which stay what is asked for
         config = config.model_copy(update={"device": str(where)})
     settings = config.train_settings
@@ -121,10 +136,11 @@ def prepare(
     )
     volumes = [volume for volume, _ in training]
     without = f" and {len(background)} of background" if background else ""
-    decided = [
+    decided.insert(
+        0,
         f"{len(volumes)} volumes{without} to train on, {len(validation)} to validate on; voxels of "
-        f"{_short(facts.voxel_size)}; on {where}."
-    ]
+        f"{_short(facts.voxel_size)}; on {where}.",
+    )
     if spread > 0.001:
         decided.append(
             f"voxels differ in proportion by up to {spread:.1%}; all are taken for those of "
@@ -148,12 +164,36 @@ def prepare(
     shapes = [volume.shape for volume in volumes]
     crop = _crop_size(config, facts, shapes, model)
     if config.data.crop_size == "auto":
-        config = config.model_copy(update={"data": config.data.model_copy(update={"crop_size": crop})})
+        config = _with(config, "data", crop_size=crop)
         decided.append(f"crop size auto: {_short(crop)} voxels.")
     window = validation_crop(validation or training, facts, model, crop)
-    return Prepared(
-        config, facts, where, training, validation, model, crop, window, intensity, decided, background
+    workers = settings.dataloader_workers
+    prepared = Prepared(
+        *(config, facts, where, training, validation, model, crop, window, intensity, precision),
+        0 if workers == "auto" else workers,
+        decided,
+        background,
     )
+    if workers == "auto":
+        _decide_workers(prepared, processes.world)
+    return prepared
+
+
+def _decide_workers(prepared: Prepared, world: int) -> None:
+    """Each process for itself: no crop depends on it."""
+    crops = max(1, prepared.config.train_settings.batch_size // world)
+    if prepared.device.type == "cpu":
+        count, why = 0, "the CPU is busy with the network"
+    else:
+        count, why = choose_workers(training_crops(prepared), crops, prepared.facts.in_channels)
+    prepared.workers = count
+    prepared.config = _with(prepared.config, "train_settings", dataloader_workers=count)
+    prepared.decided.append(f"dataloader workers auto: {count}; {why}.")
+
+
+def _with(config: Config, section: str, **values: Any) -> Config:
+    changed = getattr(config, section).model_copy(update=values)
+    return config.model_copy(update={section: changed})
 
 
 def _spread_of_proportions(facts: DataFacts, volumes: Volumes) -> float:
@@ -166,17 +206,19 @@ def _spread_of_proportions(facts: DataFacts, volumes: Volumes) -> float:
 def training_crops(prepared: Prepared) -> CropDataset:
     """The windows to learn from, as the config describes them."""
     config = prepared.config
-    return CropDataset(
-        prepared.train,
-        prepared.crop,
-        build_augmentations(config),
-        config.train_settings.seed,
-        sampling_of(config),
-        prepared.background,
-        build_background_augmentations(config),
-        config.data.samples_per_epoch,
-        config.data.augment_on == "device",
-    )
+    if prepared.crops is None:
+        prepared.crops = CropDataset(
+            prepared.train,
+            prepared.crop,
+            build_augmentations(config),
+            config.train_settings.seed,
+            sampling_of(config),
+            prepared.background,
+            build_background_augmentations(config),
+            config.data.samples_per_epoch,
+            config.data.augment_on == "device",
+        )
+    return prepared.crops
 
 
 def about_workers(prepared: Prepared, loader: Loader, processes: int = 1) -> tuple[str, bool]:
@@ -194,7 +236,7 @@ def about_workers(prepared: Prepared, loader: Loader, processes: int = 1) -> tup
     count = loader.held * processes
     free = free_memory(torch.device("cpu"))
     told = (
-        f"loading: train_settings.dataloader_workers {prepared.config.train_settings.dataloader_workers}; "
+        f"loading: train_settings.dataloader_workers {prepared.workers}; "
         f"up to {count} batches of {batch / 2**20:.1f} MiB are in memory at once, "
         f"{count * batch / 2**20:,.0f} MiB"
     )

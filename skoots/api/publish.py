@@ -73,6 +73,22 @@ def publish(
         SnapshotError: there is no such snapshot, the output exists or cannot be written.
     """
     path = Path(output)
+    check_place(path, overwrite)
+    state, source = read_reference(snapshot)
+    write_snapshot({**_public(state, source), "net": trained_weights(state, weights)}, path)
+    return Publication(path, source, path.stat().st_size, file_sha256(path))
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Whether a snapshot may be written there, asked before any work.
+
+    Args:
+        path: a file.
+        overwrite: replace it if it exists.
+
+    Raises:
+        SnapshotError: it may not.
+    """
     if path.is_dir():
         raise SnapshotError(f"{path} is a folder; name a file, such as {path / 'model.pt'}.")
     if path.exists() and not overwrite:
@@ -81,9 +97,6 @@ def publish(
         raise SnapshotError(
             f"{path} cannot be written: the folder {path.parent} does not exist. Make it first."
         )
-    state, source = read_reference(snapshot)
-    write_snapshot({**_public(state, source), "net": trained_weights(state, weights)}, path)
-    return Publication(path, source, path.stat().st_size, file_sha256(path))
 
 
 def _public(state: Mapping[str, Any], source: Path) -> dict[str, Any]:
@@ -96,6 +109,8 @@ def _public(state: Mapping[str, Any], source: Path) -> dict[str, Any]:
         for key, value in state.get("provenance", {}).items()
         if key in VERSIONS and isinstance(value, str) and _is_word(value)
     }
+    if "decoding" in state:
+        public["decoding"] = _harmless(state["decoding"], "decoding", source)
     if "facts" in state:
         public["facts"] = _harmless(_public_facts(state["facts"]), "facts", source)
     public["cfg"] = _public_config(config_in(state, source), source)

@@ -31,7 +31,6 @@ from skoots.training.early_stopping import EarlyStopping
 from skoots.training.evaluator import Evaluator
 from skoots.training.observers import LoggerObserver, Observer, ProgressObserver
 from skoots.training.optimizers import build_optimizer
-from skoots.training.precision import Precision
 from skoots.training.profiling import ProfileObserver
 from skoots.training.runner import RUNNERS, TrainingRunner
 from skoots.training.schedules import build_scheduler, rehearse, timing_of, watches_a_metric
@@ -69,11 +68,11 @@ def build_runner(
         dataset,
         settings.batch_size,
         settings.seed,
-        settings.dataloader_workers,
+        prepared.workers,
         settings.dataloader_pin_memory,
         Share(processes.rank, processes.world),
     )
-    if settings.dataloader_workers and processes.is_first:
+    if prepared.workers and processes.is_first:
         told, enough = about_workers(prepared, loader, local_world())
         if not enough:
             log.warning("%s", told)
@@ -91,7 +90,7 @@ def build_runner(
     _check_schedule(config, len(loader), optimizer)
     ascending = bool(section.key_metric_asc)
     interval, monitor = timing_of(section.scheduler or {})
-    plain, precision = config.resolved(), Precision(section.precision, device)
+    plain, precision = config.resolved(), prepared.precision
     crop = (loader.batch_size, prepared.facts.in_channels, *prepared.crop)
     runner = RUNNERS.get(section.type)(
         model,
@@ -175,7 +174,7 @@ def build_evaluator(prepared: Prepared, processes: Processes | None = None) -> E
         covering_loader(CoveringDataset(volumes, prepared.validation_crop), share),
         decoder_of(prepared.config),
         prepared.device,
-        precision=Precision(prepared.config.runner.precision, prepared.device),
+        precision=prepared.precision,
         processes=processes,
     )
 

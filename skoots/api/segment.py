@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skoots.api.build import DataFacts, LoadedModel, decoder_of, load_model, map_channels
+from skoots.api.build import DataFacts, LoadedModel, load_model, map_channels
 from skoots.api.intensity import intensity_for
 from skoots.data.normalize import Intensity
 from skoots.errors import SnapshotError, VolumeError
@@ -154,7 +154,7 @@ def make_plan(
         model=loaded.model,
         intensity=intensity_for(loaded, image, measured),
         voxel_size=tuple(voxel_size),
-        decoder=decoder_of(loaded.config, decoding),
+        decoder=loaded.decoder(decoding),
         device=loaded.device,
         core=None if wanted is None else tuple(wanted),
         halo=None if settings.halo == "auto" else tuple(settings.halo),

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skoots.api.build import config_in, load_model, open_volumes
-from skoots.api.edits import without_late_edits
+from skoots.api.build import LoadedModel, config_in, load_model, open_volumes
+from skoots.api.edits import with_precision_of, without_late_edits
 from skoots.api.held_out import compare_with_components
 from skoots.api.launch import Job, origin_after, processes_wanted, train_in_processes
 from skoots.api.prepare import Prepared, check_gpus, device_of, prepare
 from skoots.api.runner import build_loggers, build_runner
 from skoots.api.start import Origin, Start, beginning, in_its_run, removed_if_it_fails
+from skoots.api.tune import Tuning, choose, store
 from skoots.config import Config, load_config, write_config
 from skoots.config.yaml12 import dump
 from skoots.errors import ConfigError, SkootsError, signal_of
@@ -57,6 +58,7 @@ class TrainingOutcome:
         history: what each epoch measured, by name.
         held_out: whether the scored volumes are ``data.test``, which had no say in anything, or the
             validation volumes, which chose the best snapshot.
+        tuning: the decoder that was chosen for the best snapshot, and by what; None if none was looked for.
     """
 
     run_folder: Path
@@ -77,6 +79,7 @@ class TrainingOutcome:
     seconds: float = 0.0
     held_out: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    tuning: Tuning | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -216,7 +219,7 @@ def _train(
                 begun.enter_context(log_to(folder / "train.log"))
             # Loggers first: a fault in their arguments needs no data to be found.
             loggers = build_loggers(settings, folder) if processes.is_first else []
-            settings = without_late_edits(settings, start)
+            settings = with_precision_of(without_late_edits(settings, start), start)
             with processes.first_before_others():
                 prepared = prepare(settings, device, start.state is None, processes)
             for sentence in prepared.decided:
@@ -309,7 +312,7 @@ def _if_there(path: Path) -> Path | None:
 
 
 def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:
-    """Draw the curves, and score the best snapshot on held-out volumes."""
+    """Draw the curves, choose a decoder for the best snapshot, and score it on held-out volumes."""
     figures = outcome.run_folder / "figures"
     try:
         training_curves(figures / "curves.png", outcome.run_folder / "learning_stats.csv")
@@ -324,6 +327,9 @@ def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:
         log.error("Nothing is scored: no snapshot could be written.")
         return outcome
     loaded = load_model(snapshot, str(prepared.device), prepared.config.plugins)
+    outcome = replace(outcome, tuning=_tune(prepared, loaded))
+    if outcome.tuning is not None:
+        loaded = replace(loaded, decoding=outcome.tuning.decoding)
     scores, baseline, figure = compare_with_components(loaded, [v for v, _ in scored], figures / "test.png")
     names = ", ".join(volume.name for volume, _ in scored)
     return replace(
@@ -334,3 +340,17 @@ def _conclude(prepared: Prepared, outcome: TrainingOutcome) -> TrainingOutcome:
         test_volume=names,
         held_out=bool(test),
     )
+
+
+def _tune(prepared: Prepared, loaded: LoadedModel) -> Tuning | None:
+    """Choose a decoder on the validation volumes, never on those of the test, and store it."""
+    seconds = prepared.config.inference.tune
+    if not seconds or not prepared.validation:
+        return None
+    try:
+        tuning = store(choose(loaded, [volume for volume, _ in prepared.validation], seconds))
+    except SkootsError as error:  # the model is trained, and scored with the decoder of its config
+        log.warning("decoder: that of the config stays. %s", error)
+        return None
+    log.info("decoder of %s: %s", loaded.snapshot.name, tuning.sentence())
+    return tuning

@@ -125,7 +125,8 @@ def snapshot_report(found: SnapshotEvaluation) -> str:
         kind = "Held-out volumes" if found.held_out else "Volumes"
         methods = {"skoots": found.scores, "connected components": found.baseline_scores}
         names = ", ".join(found.volumes)
-        paragraphs.append(f"{kind} as a whole ({names}):\n{console.score_table(methods)}")
+        how = f"; decoded by {found.decoder}, which tuning chose" if found.tuned else ""
+        paragraphs.append(f"{kind} as a whole ({names}{how}):\n{console.score_table(methods)}")
     return "\n\n".join([*paragraphs, BACKGROUND])
 
 

@@ -70,6 +70,7 @@ def described(report: SnapshotReport) -> str:
         "Heads": _at(report.config, "model.heads"),
         "Optimizer": _at(report.config, "runner.optimizer.type"),
         "Key metric": _at(report.config, "runner.key_metric"),
+        "Decoder": _decoder(report),
     }
     metrics = [[name, f"{value:.4g}"] for name, value in report.metrics.items()]
     tables = [
@@ -106,6 +107,14 @@ def _best(report: SnapshotReport) -> str:
 def _average(report: SnapshotReport) -> str:
     epochs = report.averaging.get("epochs")
     return f"of {len(epochs)} epochs: {', '.join(map(str, epochs))}" if epochs else ""
+
+
+def _decoder(report: SnapshotReport) -> str:
+    """The one that was chosen with its settings, else the config's."""
+    if not report.decoding:
+        return _at(report.config, "inference.decoding.type")
+    settings = ", ".join(f"{name}={value}" for name, value in report.decoding.items() if name != "type")
+    return f"{report.decoding['type']}, tuned: {settings}"
 
 
 def _parameters(report: SnapshotReport) -> str:

@@ -27,6 +27,7 @@ from skoots.cli import (
     segment,
     skeletonize,
     train,
+    tune,
     view,
 )
 from skoots.cli import import_config as import_old_config
@@ -52,6 +53,7 @@ LESS_MEMORY = {
     "train_settings.dataloader_workers.",
     "segment": "Take smaller tiles (--tile), or a smaller volume.",
     "evaluate": "Close other programs, or score fewer or smaller volumes.",
+    "tune": "Close other programs, or tune on fewer volumes.",
     "skeletonize": "Take fewer --threads.",
     "plan": "Close other programs, or plan on fewer or smaller volumes.",
     "view": "Close other programs, or look at a smaller volume.",
@@ -181,6 +183,7 @@ _add("train", train.train, train.EXAMPLES, train.TrainCommand)
 _add("resume", resume.resume, resume.EXAMPLES)
 _add("segment", segment.segment, segment.EXAMPLES)
 _add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
+_add("tune", tune.tune, tune.EXAMPLES)
 _add("inspect", inspect.inspect, inspect.EXAMPLES)
 _add("publish", publish.publish, publish.EXAMPLES)
 _add("skeletonize", skeletonize.skeletonize, skeletonize.EXAMPLES)

@@ -189,6 +189,7 @@ def summary(outcome: TrainingOutcome, plugins: Sequence[str] = ()) -> str:
     paragraphs = [
         f"Trained {trained} in {console.duration(outcome.seconds)}{best}.{early}",
         course(outcome),
+        "" if outcome.tuning is None else f"Decoder: {outcome.tuning.sentence()}",
         _scores(outcome),
         console.places(lying),
         console.next_command("segment", "VOLUME", "--snapshot", outcome.run_folder, *plugin_words(plugins)),
@@ -215,7 +216,8 @@ def _scores(outcome: TrainingOutcome) -> str:
     if outcome.test_scores:
         where = f" ({outcome.test_volume})" if outcome.test_volume else ""
         methods = {"skoots": outcome.test_scores, "connected components": outcome.baseline_scores}
-        data = "On held-out data" if outcome.held_out else "On the validation data, which chose the snapshot"
+        chose = "the snapshot" if outcome.tuning is None else "the snapshot and its decoder"
+        data = "On held-out data" if outcome.held_out else f"On the validation data, which chose {chose}"
         return f"{data}{where}:\n{console.score_table(methods)}"
     validated = _without_prefix(outcome.metrics)
     if not validated:

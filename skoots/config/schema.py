@@ -377,8 +377,10 @@ class RunnerSection(Section):
     early_stopping: Annotated[EarlyStoppingSettings | None, BeforeValidator(_as_settings)] = Field(
         default=None, description="when training ends before its last epoch; `true`, or `{patience: 10}`"
     )
-    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
-        default="float32", description="number format of the network; losses are always in float32"
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="number format of the network; losses are always in float32; `auto` is bfloat16 on GPUs "
+        "that compute in it, else float32",
     )
     compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = (
         Field(default=False, description="whether `torch.compile` makes the network faster, or its mode")
@@ -387,7 +389,8 @@ class RunnerSection(Section):
         default="auto", description="memory layout of the network; `auto` takes channels last in 3D"
     )
     cudnn_benchmark: bool = Field(
-        default=True, description="whether cuDNN tries out its convolutions; crops are all of one shape"
+        default=True,
+        description="whether cuDNN tries out algorithms for its convolutions; crops are all of one shape",
     )
     prefetch: bool = Field(
         default=True, description="whether the next batch is copied to the GPU while one is used"
@@ -402,8 +405,10 @@ class TrainSettings(Section):
     """Batches, epochs and seed."""
 
     batch_size: Positive = Field(default=2, description="crops in a step, over all processes")
-    dataloader_workers: NotNegative = Field(
-        default=0, description="processes that load crops; 0 loads in the training process"
+    dataloader_workers: Literal["auto"] | NotNegative = Field(
+        default="auto",
+        description="processes that load crops; 0 loads in the training process; `auto` is 0 on a CPU, and "
+        "beside a GPU as many as measured to be needed",
     )
     dataloader_pin_memory: bool = Field(
         default=False, description="page-locked memory; true on an NVIDIA GPU"
@@ -478,6 +483,11 @@ class InferenceSection(Section):
     decoding: DecoderNode = Field(
         default={"type": DEFAULT_DECODER},
         description="what makes instances of maps; without a `type` these are settings of the default",
+    )
+    tune: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=60,
+        description="seconds at the end of a training in which a better decoder is looked for on the "
+        "validation volumes; 0 leaves that one",
     )
 
 

@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import DefaultContext, ForkServerContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
@@ -71,6 +72,19 @@ class _Failure:
 class _Worker(NamedTuple):
     process: BaseProcess
     end: socket.socket
+
+
+def has_memory_in_common() -> bool:
+    """Whether workers that are started now are forked, and so share what they are given with this process;
+    else each has a copy of its own."""
+    return _context().get_start_method() == "fork"
+
+
+def _context() -> DefaultContext | ForkServerContext:
+    # Zarr's library does not survive a fork.
+    if "tensorstore" in sys.modules:
+        return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context()
 
 
 class Workers:
@@ -129,8 +143,7 @@ class Workers:
 
     def _start(self) -> list[memoryview]:
         """Returns what each is to be given, packed; a fork has it."""
-        # Zarr's library does not survive a fork.
-        context = multiprocessing.get_context("forkserver" if "tensorstore" in sys.modules else None)
+        context = _context()
         forks = context.get_start_method() == "fork"
         try:
             for number in range(self.count):

@@ -20,7 +20,7 @@ from skoots.inference.tile_size import VOXELS_AT_ONCE, choose_core
 from skoots.instances import Decoder
 from skoots.instances.relabel import close_gaps
 from skoots.models.segmentation_model import SegmentationModel
-from skoots.runtime import cpu_count
+from skoots.runtime import cpu_count, without_trials
 from skoots.volumes import Volume, WritableVolume
 from skoots.volumes.map_store import MapStore
 
@@ -86,7 +86,7 @@ def predict_tiles(
         array = plan.intensity.compressed(read_scaled(image, tile.read, plan.intensity))
         images = torch.from_numpy(array).unsqueeze(0).to(plan.device)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), without_trials():
                 maps = plan.model.predict(plan.model(images))
             if plan.spoilt:  # an infinite bias can hide behind a sigmoid
                 raise SkootsError("The network gives maps that mean nothing.")

@@ -3,7 +3,7 @@
 A snapshot is one dict of tensors and plain Python values. Its keys are those of SuperGradients under their
 names (``net``, ``acc``, ``epoch``, ``optimizer_state_dict``, ``scaler_state_dict``, ``ema_net``,
 ``torch_scheduler_state_dict``) and beside them ``format``, ``step``, ``cfg``, ``rng``, ``sampler``,
-``averaging``, ``best``, ``metrics``, ``history``, ``provenance``.
+``averaging``, ``best``, ``metrics``, ``history``, ``provenance``, and ``decoding`` once it was tuned.
 """
 
 from skoots.snapshots.averaging import admit, average_weights, trained_weights

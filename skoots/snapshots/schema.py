@@ -43,6 +43,12 @@ def _data(value: Any) -> Any:
     return value
 
 
+def _decoder(value: Any) -> Any:
+    if not isinstance(value.get("type"), str) or "params" in value:
+        raise ValueError("must name the type of a decoder, and its settings beside it")
+    return value
+
+
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -174,6 +180,7 @@ class _Snapshot(_Part):
     best: _Best | None = None
     averaging: _Averaging = _ABSENT
     cfg: Data = _ABSENT
+    decoding: Annotated[Data, AfterValidator(_decoder)] = _ABSENT
     facts: _Facts = _ABSENT
     provenance: Data = _ABSENT
     optimizer_state_dict: _Optimizer = _ABSENT

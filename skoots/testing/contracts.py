@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -309,3 +310,10 @@ class DecoderContract(ABC):
         for array in maps.arrays.values():
             array[:] = 0
         assert not decoder.decode(maps).any()
+
+    def test_settings_that_are_tried_are_allowed(self, spatial_dims: int) -> None:
+        decoder, maps = self.make(), self.maps(spatial_dims)
+        for name, values in decoder.tried.items():
+            assert values, f"{name} has no values to try"
+            for value in values:
+                replace(decoder, **{name: value}).decode(maps)

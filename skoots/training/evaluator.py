@@ -15,6 +15,7 @@ from skoots.instances import Decoder, Maps
 from skoots.metrics import METRIC_NAMES, Overlap, contingency, score, stack
 from skoots.models.nonfinite import NonFiniteMapError
 from skoots.models.segmentation_model import SegmentationModel
+from skoots.runtime import without_trials
 from skoots.samples import Batch
 from skoots.training.distributed import Processes
 from skoots.training.precision import Precision
@@ -68,6 +69,7 @@ class Evaluator:
         self.precision, self.processes = precision or Precision(), processes or Processes()
 
     @torch.no_grad()
+    @without_trials()
     def __call__(self, model: SegmentationModel, epoch: int) -> dict[str, float]:
         """``test.loss``, ``test.loss.HEAD`` and ``test.METRIC``; losses are means over windows weighted by
         voxels that count."""

@@ -17,6 +17,7 @@ from skoots.instances import Decoder, Maps
 from skoots.loggers.base import Logger
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.weights import unwrapped
+from skoots.runtime import without_trials
 from skoots.samples import Batch, Sample
 from skoots.training.observers import Observer
 from skoots.training.random_state import random_state, set_random_state
@@ -154,7 +155,7 @@ def _leaving_no_trace(model: SegmentationModel) -> Iterator[None]:
     they were."""
     mode, generators = model.training, random_state()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_trials():
             model.eval()
             yield
     finally:

@@ -16,6 +16,20 @@ AUTOCAST: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch
 log = logging.getLogger("skoots")
 
 
+def choose_format(device: torch.device) -> tuple[Format, str]:
+    """What ``runner.precision: auto`` means, and why.
+
+    Args:
+        device: where the network lies.
+    """
+    if device.type != "cuda":
+        return "float32", f"no shorter format is known to be faster on {device.type}"
+    with torch.cuda.device(device):
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16", "this GPU computes in it, and its range is that of float32"
+    return "float32", "this GPU does not compute in bfloat16; float16 has to be asked for"
+
+
 class Precision:
     """The number format of the forward pass on a device, see ``torch.amp``.
 

@@ -36,6 +36,7 @@ def tiny_config(dims: int = 3, **sections: Config) -> Config:
         "model": {"backbone": {"type": "UNet", "channels": [4, 8]}},
         "runner": {"eval_interval": 1, "optimizer": {"type": "AdamW", "lr": 1e-2}},
         "train_settings": {"batch_size": 2, "epochs": 2},
+        "inference": {"tune": 0},
     }
     for name, section in sections.items():
         config[name] = {**config.get(name, {}), **section}

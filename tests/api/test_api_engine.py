@@ -16,6 +16,7 @@ import yaml
 from skoots.api import TrainingOutcome, evaluate_snapshot, inspect, load_model, resume, train
 from skoots.cli.main import main
 from skoots.errors import ConfigError
+from skoots.models.segmentation_model import SegmentationModel
 from skoots.snapshots import read_snapshot
 
 Make = Callable[..., Any]
@@ -224,6 +225,20 @@ def test_what_is_for_speed_alone_changes_no_number(run: Make) -> None:
         ({"prefetch": False}, {"cudnn_benchmark": False}, {"optimizer": {"type": "AdamW", "lr": 1e-2}})
     ):
         assert alike(plain, run(2, folder=f"run-{number}", channels_last=False, **switch))
+
+
+def test_cudnn_tries_algorithms_for_training_crops_alone(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for windows that are validated, drawn or scored at the end, whose shapes differ."""
+    forward, seen = SegmentationModel.forward, set()
+
+    def watched(model: SegmentationModel, images: torch.Tensor) -> Any:
+        seen.add((model.training, torch.backends.cudnn.benchmark))
+        return forward(model, images)
+
+    monkeypatch.setattr(SegmentationModel, "forward", watched)
+    outcome = run(1, validated=True)
+    assert list((outcome.run_folder / "figures").glob("**/epoch-001-*.png")) and outcome.test_scores
+    assert seen == {(True, True), (False, False)}
 
 
 @pytest.mark.parametrize("dims", [2, 3])

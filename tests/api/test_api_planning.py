@@ -236,7 +236,7 @@ def test_sparse_objects_are_sought() -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 30, 200])
 def test_the_schedule_ends_with_the_epochs(epochs: int) -> None:
-    decisions = decide_schedule(20, epochs, 2.0, "cpu", 100, 4)
+    decisions = decide_schedule(20, epochs, 2.0, "cpu", 100)
     node = value_of(decisions, "runner.scheduler")
     assert isinstance(node, dict)
     parts = node["params"].get("schedulers", [node])
@@ -246,15 +246,15 @@ def test_the_schedule_ends_with_the_epochs(epochs: int) -> None:
 
 
 def test_few_objects_are_scored_by_a_finer_metric() -> None:
-    assert value_of(decide_schedule(20, 30, 2.0, "cpu", 300, 4), "runner.key_metric") == "test.F1"
-    few = decide_schedule(20, 30, 2.0, "cpu", 10, 4)
+    assert value_of(decide_schedule(20, 30, 2.0, "cpu", 300), "runner.key_metric") == "test.F1"
+    few = decide_schedule(20, 30, 2.0, "cpu", 10)
     assert value_of(few, "runner.key_metric") == "test.mAP" and "0.1" in reason_of(few, "runner.key_metric")
-    assert value_of(decide_schedule(20, 30, 2.0, "cpu", 0, 4), "runner.key_metric") == "test.loss"
-    workers = [
-        value_of(decide_schedule(20, 30, 2.0, kind, 10, 4), "train_settings.dataloader_workers")
+    assert value_of(decide_schedule(20, 30, 2.0, "cpu", 0), "runner.key_metric") == "test.loss"
+    pinned = {
+        kind: [d.value for d in decide_schedule(20, 30, 2.0, kind, 10) if d.key.endswith("pin_memory")]
         for kind in ("cpu", "accelerator")
-    ]
-    assert workers == [0, 3]
+    }
+    assert pinned == {"cpu": [], "accelerator": [True]}
 
 
 # Split ------------------------------------------------------------------------------------------------------

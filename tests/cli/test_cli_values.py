@@ -54,6 +54,7 @@ SOUND: dict[str, tuple[dict[str, str], list[str]]] = {  # arguments and options 
     "resume": ({"run": "RUN"}, [QUIET]),
     "segment": ({"volume": "f/v.tif"}, ["-s", "SNAPSHOT", "-o", "o.tif", "--overwrite", SIZE, QUIET]),
     "evaluate": ({"labels": "f/v.labels.tif", "prediction": "f/v.labels.tif"}, []),
+    "tune": ({}, ["-s", "SNAPSHOT", "--output=t.pt", "--overwrite", "--seconds=0", QUIET]),
     "inspect": ({"snapshot": "SNAPSHOT"}, []),
     "publish": ({"snapshot": "SNAPSHOT"}, ["--output=p.pt", "--overwrite"]),
     "skeletonize": ({"folder": "f"}, [SIZE, QUIET]),

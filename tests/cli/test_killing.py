@@ -49,6 +49,7 @@ CONFIG: dict[str, Any] = {
         "snapshots": {"save_epochs": 3, "save_steps": 1, "average_best_models": 3},
     },
     "train_settings": {"epochs": 20, "batch_size": 2},
+    "inference": {"tune": 0},
 }
 
 

@@ -27,6 +27,7 @@ CONFIG: dict[str, Any] = {
     "model": {"backbone": {"type": "UNet", "channels": [4, 8]}},
     "runner": {"key_metric": "test.loss", "image_log_interval": None},
     "train_settings": {"epochs": 2, "batch_size": 2, "display_iters": 1},
+    "inference": {"tune": 0},
 }
 ALL_EPOCHS = 2
 
@@ -192,6 +193,7 @@ def verbs(out: Path) -> dict[str, list[str]]:
         "npy": ["segment", "flat.npy", *snapshot, f"{out}/s.npy"],
         "hdf5": ["segment", "flat.npy", *snapshot, f"{out}/s.h5:/x"],
         "publish": ["publish", "runs/tiny", "-o", f"{out}/p.pt"],
+        "tune": ["tune", "-s", "runs/tiny", "-o", f"{out}/t.pt", "--seconds", "0", "-q"],
         "plan": ["plan", "data", "-o", f"{out}/p.yaml", "--device", "cpu"],
         "preview": ["preview", "tiny.yaml", "-o", f"{out}/p.png"],
         "skeletonize": ["skeletonize", str(out), "--threads", "1"],

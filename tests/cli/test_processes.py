@@ -39,6 +39,7 @@ runner:
   clip_gradient: 1.0
   ema: {decay: 0.9}
 train_settings: {batch_size: 6, epochs: 3, seed: 3}
+inference: {tune: 0}
 """
 
 PLUGIN = """

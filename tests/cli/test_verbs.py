@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -29,6 +30,7 @@ from skoots.api import (
     SkeletonizedVolume,
     SkeletonReport,
     TrainingOutcome,
+    Tuning,
 )
 from skoots.api.planning.decision import Decision
 from skoots.cli.list import call, first_sentence
@@ -170,6 +172,43 @@ def test_train_asks_and_reports(stand_in: StandIn, capsys: pytest.CaptureFixture
     assert "Best snapshot  runs/mito/RUN_1/snapshot-best-004.pt" in lines
     assert "Picture        runs/mito/RUN_1/figures/test.png" in lines
     assert lines[-1] == "Next: skoots segment VOLUME --snapshot runs/mito/RUN_1 --plugin ./p.py --plugin q"
+
+
+def test_train_says_which_decoder_it_chose_and_which_data_chose_nothing(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuning = Tuning(
+        snapshot=RUN / "snapshot-best-004.pt",
+        own="SkeletonDecoder",
+        own_score=0.7123,
+        best="PersistenceDecoder(neck=0.4)",
+        best_score=0.8311,
+        decoding={"type": "PersistenceDecoder", "neck": 0.4},
+        volumes=("cell8", "cell9"),
+        windows=2,
+        objects=41,
+        trials=74,
+        complete=True,
+        seconds=12.3,
+    )
+    stand_in("train", changed(OUTCOME, tuning=tuning))
+    assert main(["train", "mito.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "Decoder: PersistenceDecoder(neck=0.4) reaches PQ 0.831 on 2 validation volumes with 41 objects; "
+        "the SkeletonDecoder of the config 0.712 (74 trials, 12 s)." in lines
+    )
+    assert "On the validation data, which chose the snapshot and its decoder (cell9):" in lines
+    stays = dataclasses.replace(tuning, decoding=None, best_score=0.715, windows=4, complete=False)
+    stand_in("train", changed(OUTCOME, tuning=stays, held_out=True))
+    assert main(["train", "mito.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "Decoder: SkeletonDecoder of the config stays: PQ 0.712 on 4 windows of 2 validation volumes with 41 "
+        "objects; the best, PersistenceDecoder(neck=0.4), reaches 0.715, a gain below 0.01 (74 trials, 12 s; "
+        "the time was up)." in lines
+    )
+    assert "On held-out data (cell9):" in lines
 
 
 def test_train_without_held_out_data_shows_the_validation(
@@ -706,6 +745,7 @@ VERBS = [
     "resume",
     "segment",
     "evaluate",
+    "tune",
     "inspect",
     "publish",
     "skeletonize",

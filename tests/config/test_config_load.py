@@ -217,7 +217,7 @@ def test_all_faults_come_together_with_their_paths() -> None:
             "train_settings.seed: is 1.5, must be an integer of at least 0.",
             'train_settings.dataloader_pin_memory: is "yes", must be true or false.',
             "train_settings.display_iters: is true, must be an integer of at least 1.",
-            "train_settings.dataloader_workers: is -1, must be an integer of at least 0.",
+            'train_settings.dataloader_workers: is -1, must be "auto" or an integer of at least 0.',
             "logger.type: logger 'WandbLoger' is not registered. Did you mean WandbLogger?",
             'model.heads.vector: names no part, is {"scale": 3}. Add type: Name.',
             "model.heads.other: must be a part, is 5. Write its name, or {type: Name, ...arguments}.",

@@ -28,6 +28,7 @@ WHOLE: dict[str, Any] = {
     "best": {"epoch": 2, "value": 0.5, "metric": "test.F1", "loss": 1.0, "losses": 3},
     "averaging": {"pool": [{"epoch": 2, "value": 0.5}], "ema_steps": 30},
     "cfg": {"method": "bu", "model": {"backbone": {"type": "UNet", "channels": [4, 8]}}},
+    "decoding": {"type": "LandingDecoder", "votes": 4.0},
     "facts": {
         "in_channels": 1,
         "spatial_dims": 3,
@@ -56,6 +57,7 @@ ODD = {
     "best": [3, NAN, {}, {"epoch": 1, "value": NAN, "metric": "a"}],
     "averaging": [[], {"pool": [3]}, {"pool": [{"epoch": "a", "value": 1.0}]}, {"swa": {}}],
     "cfg": [None, [1], "x", {1: 2}, {"a": torch.ones(1)}, {"a": [{"b": 1j}]}],
+    "decoding": [None, [1], "x", {}, {"type": 3}, {"type": "A", "params": {}}, {"type": "A", "b": 1j}],
     "provenance": [None, "abc", {"a": b"x"}],
     "optimizer_state_dict": [None, {}, {"state": [], "param_groups": []}, {"state": {}, "param_groups": [3]}],
     "torch_scheduler_state_dict": [None, 3],

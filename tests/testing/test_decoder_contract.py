@@ -4,6 +4,7 @@ not."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,3 +79,13 @@ def test_what_breaks_a_promise_is_caught(how: str, test: str) -> None:
     getattr(suite(""), test)(2)
     with pytest.raises(AssertionError):
         getattr(suite(how), test)(2)
+
+
+@pytest.mark.parametrize("tried", [{"hw": ("a",)}, {"how": ()}, {"semantic_threshold": (0.5, 1.5)}])
+def test_settings_that_cannot_be_tried_are_caught(tried: dict[str, tuple[Any, ...]]) -> None:
+    class Suite(DecoderContract):
+        def make(self) -> Decoder:
+            return type("Trying", (Liar,), {"tried": tried})()
+
+    with pytest.raises((AssertionError, TypeError, ValueError)):
+        Suite().test_settings_that_are_tried_are_allowed(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch.amp import GradScaler
 
 from skoots.errors import ConfigError
 from skoots.snapshots import read_newest
-from skoots.training.precision import Precision
+from skoots.training.precision import Precision, choose_format
 from skoots.training.runner import TrainingRunner
 
 Make = Callable[..., Any]
@@ -62,6 +63,35 @@ def test_tf32_is_allowed_where_asked_for_alone(caplog: pytest.LogCaptureFixture)
         assert "tf32 has no effect without CUDA" in record.getMessage()
     finally:
         Precision("float32").apply()
+
+
+@pytest.mark.parametrize(
+    ("device", "computes_in_it", "chosen"),
+    [
+        ("cuda:1", True, "bfloat16"),
+        ("cuda", False, "float32"),
+        ("mps", True, "float32"),
+        ("cpu", True, "float32"),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_gpu_computes_in_it(
+    device: str, computes_in_it: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[torch.device] = []
+
+    def on(which: torch.device) -> nullcontext[None]:
+        looked_at.append(which)
+        return nullcontext()
+
+    def supported(including_emulation: bool = True) -> bool:
+        assert looked_at and not including_emulation  # older GPUs only imitate it, slowly
+        return computes_in_it
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    name, why = choose_format(torch.device(device))
+    assert name == chosen and why
+    assert looked_at == ([torch.device(device)] if device.startswith("cuda") else [])
 
 
 # The scale of the loss --------------------------------------------------------------------------------------

@@ -92,9 +92,7 @@ def decide_object_rate(anywhere: float, foreground: float) -> Decision:
     return Decision("data.object_rate", rate, reason)
 
 
-def decide_schedule(
-    steps: int, epochs: int, passes: float, device: str, held_out: int, cores: int
-) -> list[Decision]:
+def decide_schedule(steps: int, epochs: int, passes: float, device: str, held_out: int) -> list[Decision]:
     """Runner and settings.
 
     Args:
@@ -103,7 +101,6 @@ def decide_schedule(
         passes: times that an epoch's crops hold the voxels of the volumes.
         device: ``cpu`` or ``accelerator``.
         held_out: objects to validate on; 0 without validation.
-        cores: of the machine.
     """
     warm_up = min(WARM_UP, epochs // 3)
     cosine = {"type": "CosineAnnealingLR", "params": {"T_max": max(1, epochs - warm_up)}}
@@ -113,7 +110,6 @@ def decide_schedule(
         if warm_up
         else cosine
     )
-    workers = min(4, cores - 1) if device == "accelerator" else 0
     return [
         *_decide_score(held_out),
         Decision(
@@ -133,14 +129,7 @@ def decide_schedule(
             + ("On a CPU time is scarce; a GPU would get more. " if device == "cpu" else "")
             + "--epochs plans for another number.",
         ),
-        Decision(
-            "train_settings.dataloader_workers",
-            workers,
-            "Processes that prepare crops while the GPU computes."
-            if workers
-            else "The CPU is busy with the network.",
-        ),
-        *([Decision("train_settings.dataloader_pin_memory", True)] if workers else []),
+        *([Decision("train_settings.dataloader_pin_memory", True)] if device == "accelerator" else []),
         Decision("train_settings.display_iters", 10),
     ]
 

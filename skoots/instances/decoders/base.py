@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 
@@ -27,7 +27,13 @@ class Decoder(ABC):
     Args:
         semantic_threshold: probability above which a voxel belongs to an object.
         min_size: objects of fewer voxels are dropped.
+
+    Attributes:
+        tried: values of settings that ``tune`` tries, those that matter most first; ``min_size`` need not be
+            among them.
     """
+
+    tried: ClassVar[Mapping[str, Sequence[Any]]] = {"semantic_threshold": (0.3, 0.4, 0.5, 0.6, 0.7)}
 
     semantic_threshold: Share = 0.5
     min_size: Number = 0
@@ -36,6 +42,15 @@ class Decoder(ABC):
         hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             check_range(field.name, getattr(self, field.name), hints[field.name])
+
+    def __str__(self) -> str:
+        """Its name, and the settings that are not the defaults of its class."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return type(self).__name__ + (f"({', '.join(changed)})" if changed else "")
 
     @property
     def reads(self) -> Mapping[str, MapType]:

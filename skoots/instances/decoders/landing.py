@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import ndimage
@@ -30,6 +32,14 @@ class LandingDecoder(WalkingDecoder):
         votes: smoothed votes of a voxel above which it belongs to a seed.
         min_seed: seeds of fewer voxels are noise.
     """
+
+    tried: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "votes": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+        "smoothing": (0.7, 1.0, 1.5, 2.5),
+        "steps": (2, 3, 5, 10),
+        "min_seed": (1, 10),
+        **WalkingDecoder.tried,
+    }
 
     smoothing: NotNegative = 1.0
     votes: Length = 2.0

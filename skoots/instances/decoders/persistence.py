@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +36,12 @@ class PersistenceDecoder(LandingDecoder):
         neck: 0 to 1; higher separates more.
         skeleton_weight: 0 takes the votes as they are, 1 multiplies them by the skeleton probability.
     """
+
+    tried: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "neck": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        "skeleton_weight": (0.0, 0.5, 1.0),
+        **LandingDecoder.tried,
+    }
 
     neck: Share = 0.5
     skeleton_weight: Share = 0.5

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +28,13 @@ class SkeletonDecoder(WalkingDecoder):
         skeleton_threshold: probability above which a voxel of an object belongs to a skeleton.
         min_skeleton: skeletons of fewer voxels are noise.
     """
+
+    tried: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "skeleton_threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+        "min_skeleton": (1, 10, 30),
+        "steps": (2, 5, 10),
+        **WalkingDecoder.tried,
+    }
 
     skeleton_threshold: Share = 0.5
     min_skeleton: Number = 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +30,12 @@ class WatershedDecoder(Decoder):
         depth_map: name of a map in [0, 1] that is high inside objects, to take instead of the distance.
         boundary_map: name of a map in [0, 1] that is high between objects; with a depth map both count.
     """
+
+    tried: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "neck": (0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9, 0.95),
+        "smoothing": (0.0, 1.0, 2.0),
+        **Decoder.tried,
+    }
 
     neck: Ratio = 0.65
     smoothing: NotNegative = 1.0
