@@ -46,9 +46,20 @@ SECONDS = 120.0  # of a search for a decoder
 Sources = list[dict[str, Any]]
 
 FORMS: dict[str, list[str]] = {
-    # a thin mask for a skeleton, and the decoder of the paper
-    "published": ["model.heads.skeleton={type: SkeletonHead, target_generator: SkeletonMaskTarget}"],
+    # a thin mask for a skeleton, and no other heads
+    "published": [
+        "model.heads.skeleton={type: SkeletonHead, target_generator: {type: SkeletonMaskTarget, radius: RADIUS}}",
+        "model.heads.boundary.weight=0",
+    ],
     "shipped": [],
+    "core": ["model.heads.boundary.weight=0"],
+    "depth": [
+        "model.heads.skeleton={type: SkeletonHead, target_generator: RelativeDepthTarget, criterion: BCE}",
+        "model.heads.boundary.weight=0",
+    ],
+    "depth, boundary": [
+        "model.heads.skeleton={type: SkeletonHead, target_generator: RelativeDepthTarget, criterion: BCE}",
+    ],
 }
 
 
@@ -82,6 +93,7 @@ class DataSet:
         validation: sources that choose decoders and their settings.
         test: sources that choose nothing.
         overrides: of the config.
+        radius: of the published form's mask.
     """
 
     config: str
@@ -89,6 +101,7 @@ class DataSet:
     validation: Sources
     test: Sources
     overrides: list[str] = field(default_factory=list)
+    radius: str = "auto"
 
 
 def _part(folder: str, start: Sequence[int], stop: Sequence[int], samples: int = 40, **more: Any) -> Any:
@@ -114,7 +127,7 @@ DSB_THIRD += (484, 508, 524, 544, 560, 580, 596, 616, 632, 652)
 
 DATA_SETS = {
     "rods2d": DataSet(
-        "rods",
+        "bacteria2d",
         [
             _part("rods2d", [0, 0], [287, 180], 20, names=["rods_0"]),
             _part("rods2d", [0, 0], [783, 480], 10, names=["rods_2"]),
@@ -142,12 +155,14 @@ DATA_SETS = {
         [_part("gala_neurites", [0, 0, 0], [50, 100, 110])],
         [_part("gala_neurites", [0, 0, 110], [50, 100, 140])],
         [_part("gala_neurites", [0, 0, 140], [50, 100, 200])],
+        radius="3.0",  # calibre changes along a neurite
     ),
     "vnc_mito": DataSet(
         "mitochondria_em",
         [_part("vnc_mito", [0, 0, 0], [20, 280, 292])],
         [_part("vnc_mito", [0, 280, 0], [20, 370, 292])],
         [_part("vnc_mito", [0, 370, 0], [20, 512, 292])],
+        ["data.crop_size=[16, 96, 96]"],  # half of the time
     ),
     "urocell_sim_vesicles": DataSet(
         "mitochondria_em",
@@ -167,7 +182,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/real"), help="where runs are, or are made")
     parser.add_argument("--only", nargs="*", default=list(DATA_SETS), choices=list(DATA_SETS))
-    parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=list(FORMS))
+    parser.add_argument("--forms", nargs="*", default=["published", "shipped"], choices=list(FORMS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--set", nargs="*", default=[], help="overrides of every config")
     parser.add_argument("--quiet", action="store_true")
@@ -219,8 +234,9 @@ def _train_if_missing(name: str, form: str, seed: int, data: Path, runs: Path, e
         f"metadata.experiment={folder}",
         f"train_settings.seed={seed}",
         "inference.tune=0",  # what it would choose is chosen below, for the last snapshot
+        "runner.eval_interval=1000",
         *data_set.overrides,
-        *FORMS[form],
+        *(override.replace("RADIUS", data_set.radius) for override in FORMS[form]),
         *extra,
     ]
     began = time.monotonic()

@@ -1,6 +1,6 @@
-"""A decoder of your own in a plugin file: the boundary that ``custom_head.py`` learns parts the objects.
+"""A decoder of your own in a plugin file: the rim that ``custom_head.py`` learns parts the objects.
 
-skoots train examples/custom_head.yaml --plugin examples/custom_decoder.py inference.decoding=BoundaryDecoder
+skoots train examples/custom_head.yaml --plugin examples/custom_decoder.py inference.decoding=RimDecoder
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from skoots.ranges import Share
 
 @DECODERS.register
 @dataclass(frozen=True)
-class BoundaryDecoder(Decoder):
-    """Objects are the pieces of the foreground between predicted boundaries."""
+class RimDecoder(Decoder):
+    """Objects are the pieces of the foreground between predicted rims."""
 
-    boundary_threshold: Share = 0.5
+    rim_threshold: Share = 0.5
 
     @property
     def reads(self) -> Mapping[str, MapType]:
-        return {**super().reads, "boundary": PROBABILITY}
+        return {**super().reads, "rim": PROBABILITY}
 
     def seeds(self, maps: Maps) -> np.ndarray:
-        return label_components(self.foreground(maps) & ~maps.above("boundary", self.boundary_threshold))
+        return label_components(self.foreground(maps) & ~maps.above("rim", self.rim_threshold))

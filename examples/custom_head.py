@@ -1,4 +1,4 @@
-"""A head of your own in a plugin file: the boundary of objects, learnt beside vector, semantic and skeleton.
+"""A head of your own in a plugin file: the rim of objects, learnt beside vector, semantic and skeleton.
 
 skoots train examples/custom_head.yaml
 skoots segment VOLUME --snapshot runs/custom_head --maps --plugin examples/custom_head.py
@@ -18,30 +18,30 @@ from skoots.samples import Batch
 
 
 @TARGET_GENERATORS.register
-class BoundaryTarget(TargetGenerator):
-    """``boundary``: 1 where a voxel of an object has a neighbour that is not of this object."""
+class RimTarget(TargetGenerator):
+    """``rim``: 1 where a voxel of an object has a neighbour that is not of this object."""
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         labels = batch.labels.unsqueeze(1).float()
         pool = F.max_pool3d if labels.ndim == 5 else F.max_pool2d
         differs = (pool(labels, 3, 1, 1) != labels) | (-pool(-labels, 3, 1, 1) != labels)
-        return {"boundary": (differs & (labels > 0)).float()}
+        return {"rim": (differs & (labels > 0)).float()}
 
 
 @HEADS.register
-class BoundaryHead(Head):
-    """One sigmoid map, ``boundary``."""
+class RimHead(Head):
+    """One sigmoid map, ``rim``."""
 
     def __init__(
         self, in_channels: int, spatial_dims: int = 3, weight: float = 1.0, start_epoch: int = 1
     ) -> None:
-        super().__init__(BoundaryTarget(), IdentityPredictor(), Dice(), weight, start_epoch)
+        super().__init__(RimTarget(), IdentityPredictor(), Dice(), weight, start_epoch)
         self.conv = make_conv(spatial_dims, in_channels, 1, (1,) * spatial_dims)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {"boundary": self.conv(features).sigmoid()}
+        return {"rim": self.conv(features).sigmoid()}
 
     def loss(
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
     ) -> Tensor:
-        return self.criterion(outputs["boundary"], targets["boundary"], batch.valid.unsqueeze(1))
+        return self.criterion(outputs["rim"], targets["rim"], batch.valid.unsqueeze(1))

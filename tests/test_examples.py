@@ -47,7 +47,7 @@ def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def with_boundary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingOutcome]:
+def with_rim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingOutcome]:
     yield train(
         ROOT / "examples" / "custom_head.yaml", TINY_3D, runs=tmp_path_factory.mktemp("runs"), progress=False
     )
@@ -58,69 +58,69 @@ def test_the_head_is_about_thirty_lines() -> None:
     assert len(code) - sum(line.startswith(("from ", "import ")) for line in code) <= 35
 
 
-def test_the_head_is_trained_and_logged_beside_the_three(with_boundary: TrainingOutcome) -> None:
-    with open(with_boundary.run_folder / "learning_stats.csv", newline="") as file:
+def test_the_head_is_trained_and_logged_beside_the_three(with_rim: TrainingOutcome) -> None:
+    with open(with_rim.run_folder / "learning_stats.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
-    for head in ("vector", "semantic", "skeleton", "boundary"):
+    for head in ("vector", "semantic", "skeleton", "rim"):
         assert all(float(row[f"train.loss.{head}"]) > 0 for row in rows)
-        assert f"test.loss.{head}" in with_boundary.metrics
+        assert f"test.loss.{head}" in with_rim.metrics
     last = {name: float(value) for name, value in rows[-1].items() if value}
     parts = [last[f"train.loss.{head}"] for head in ("vector", "semantic", "skeleton")]
-    assert last["train.loss"] == pytest.approx(sum(parts) + 0.5 * last["train.loss.boundary"], rel=1e-5)
-    net = read_snapshot(with_boundary.latest_snapshot)["net"]
-    assert any(name.startswith("heads.boundary.") for name in net)
+    assert last["train.loss"] == pytest.approx(sum(parts) + 0.5 * last["train.loss.rim"], rel=1e-5)
+    net = read_snapshot(with_rim.latest_snapshot)["net"]
+    assert any(name.startswith("heads.rim.") for name in net)
 
 
-def test_its_map_is_written(with_boundary: TrainingOutcome, tmp_path: Path) -> None:
+def test_its_map_is_written(with_rim: TrainingOutcome, tmp_path: Path) -> None:
     image, _ = make_volume((12, 24, 24), 5, radius=(2.0, 3.0))
     write_volume(tmp_path / "cell.tif", image)
     result = segment(
-        tmp_path / "cell.tif", with_boundary.run_folder, maps=True, plugins=[str(HEAD)], progress=False
+        tmp_path / "cell.tif", with_rim.run_folder, maps=True, plugins=[str(HEAD)], progress=False
     )
-    assert set(result.maps) == {"vector", "semantic", "skeleton", "boundary"}
-    boundary = open_volume(result.maps["boundary"]).read_all()
-    assert boundary.reshape(image.shape).std() > 0 and boundary.min() >= 0 and boundary.max() <= 1
+    assert set(result.maps) == {"vector", "semantic", "skeleton", "rim"}
+    rim = open_volume(result.maps["rim"]).read_all()
+    assert rim.reshape(image.shape).std() > 0 and rim.min() >= 0 and rim.max() <= 1
     with pytest.raises(ConfigError, match=r"custom_head\.py' is code that this config asks for"):
-        segment(tmp_path / "cell.tif", with_boundary.run_folder, tmp_path / "again.tif", progress=False)
+        segment(tmp_path / "cell.tif", with_rim.run_folder, tmp_path / "again.tif", progress=False)
 
 
-def test_a_decoder_of_one_s_own_reads_its_map(with_boundary: TrainingOutcome, tmp_path: Path) -> None:
+def test_a_decoder_of_one_s_own_reads_its_map(with_rim: TrainingOutcome, tmp_path: Path) -> None:
     image, _ = make_volume((12, 24, 24), 5, radius=(2.0, 3.0))
     write_volume(tmp_path / "cell.tif", image)
-    thresholds = {"semantic_threshold": 0.3, "boundary_threshold": 0.4}
+    thresholds = {"semantic_threshold": 0.3, "rim_threshold": 0.4}
     result = segment(
         tmp_path / "cell.tif",
-        with_boundary.run_folder,
+        with_rim.run_folder,
         maps=True,
         plugins=[str(HEAD), str(DECODER)],
-        decoding={"type": "BoundaryDecoder", "min_size": 2, **thresholds},
+        decoding={"type": "RimDecoder", "min_size": 2, **thresholds},
         progress=False,
     )
-    maps = {name: open_volume(result.maps[name]).read_all() for name in ("semantic", "boundary")}
+    maps = {name: open_volume(result.maps[name]).read_all() for name in ("semantic", "rim")}
     level = {name: np.rint(values.reshape(image.shape) * 255) / 255 for name, values in maps.items()}
-    expected = label_components((level["semantic"] > 0.3) & ~(level["boundary"] > 0.4), min_size=2)
+    expected = label_components((level["semantic"] > 0.3) & ~(level["rim"] > 0.4), min_size=2)
     assert np.array_equal(open_volume(result.output).read_all(), expected) and expected.any()
 
 
-class TestBoundaryDecoder(DecoderContract):
+class TestRimDecoder(DecoderContract):
     def make(self) -> Decoder:
         load_plugin(str(DECODER))
-        return DECODERS.build("BoundaryDecoder")
+        return DECODERS.build("RimDecoder")
 
     def values(self, spatial_dims: int) -> dict[str, np.ndarray]:
         rim = np.random.default_rng(0).random((1, *(12,) * spatial_dims)) < 0.3
-        return {"semantic": np.ones(rim.shape), "boundary": rim}
+        return {"semantic": np.ones(rim.shape), "rim": rim}
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_its_target_is_the_rim_of_every_object(dims: int, with_boundary: TrainingOutcome) -> None:
+def test_its_target_is_the_rim_of_every_object(dims: int, with_rim: TrainingOutcome) -> None:
     """Against brute force over all neighbours."""
     from skoots.testing import example_batch
 
     batch = example_batch(dims)
-    head = HEADS.build("BoundaryHead", in_channels=4, spatial_dims=dims)
-    target = head.targets(batch)["boundary"][:, 0].numpy()
+    head = HEADS.build("RimHead", in_channels=4, spatial_dims=dims)
+    target = head.targets(batch)["rim"][:, 0].numpy()
     for labels, rim in zip(batch.labels.numpy(), target):
         padded = np.pad(labels, 1, mode="edge")
         expected = np.zeros(labels.shape, bool)

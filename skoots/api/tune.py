@@ -23,7 +23,7 @@ from skoots.data.labelled_volume import LabelledVolume
 from skoots.errors import SnapshotError, VolumeError
 from skoots.geometry import Box
 from skoots.inference.segment_volume import Plan, predict_tiles
-from skoots.inference.tuning import LEAST_GAIN, Known, can_begin, choose_decoder
+from skoots.inference.tuning import LEAST_GAIN, Known, can_begin, choose_decoder, neighbours
 from skoots.inference.windows import drawn_windows
 from skoots.instances import DECODERS, Decoder, Maps, MapType
 from skoots.snapshots import find_snapshot, locked, read_snapshot, write_snapshot
@@ -197,9 +197,11 @@ def _candidates(loaded: LoadedModel, own: Decoder) -> tuple[list[type[Decoder]],
             f"{', '.join(missing)}. Choose another decoder: inference.decoding.type."
         )
     kinds, types = [DECODERS.get(name) for name in DECODERS], dict(own.reads)
-    for kind in kinds:
-        if can_begin(kind) and not (begun := kind()).lacks(*facts):
-            types = {**begun.reads, **types}
+    for kind in filter(can_begin, kinds):
+        begun = kind()
+        for decoder in (begun, *neighbours(begun, *begun.tried)):
+            if not decoder.lacks(*facts):
+                types = {**decoder.reads, **types}
     return kinds, types
 
 

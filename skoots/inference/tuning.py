@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,6 @@ little on any data."""
 ROUNDS = 2
 SHARED = ("semantic_threshold", "min_size", "steps", "reach")
 """Settings that mean the same in all decoders."""
-
-SMALL = 16
-"""Voxels that stand for ``min_size`` where it is 0."""
 
 
 @dataclass(frozen=True)
@@ -128,21 +124,20 @@ def _search(trials: _Trials, own: Decoder, kinds: Sequence[type[Decoder]]) -> No
     beginnings = [decoder for kind in kinds if fits(decoder := _beginning(kind, own), trials.known)]
     reached = sorted(beginnings, key=trials, reverse=True)
     for _ in range(ROUNDS):
-        reached = [_improved(decoder, own, trials) for decoder in reached]
+        reached = [_improved(decoder, trials) for decoder in reached]
 
 
-def _improved(decoder: Decoder, own: Decoder, trials: _Trials) -> Decoder:
+def _improved(decoder: Decoder, trials: _Trials) -> Decoder:
     """The best that is reached by changing one setting after the other."""
-    for name, values in tried_values(decoder, own).items():
-        decoder = max([decoder, *(replace(decoder, **{name: value}) for value in values)], key=trials)
+    for name in decoder.tried:
+        others = [other for other in neighbours(decoder, name) if fits(other, trials.known)]
+        decoder = max([decoder, *others], key=trials)
     return decoder
 
 
-def tried_values(decoder: Decoder, own: Decoder) -> Mapping[str, Sequence[Any]]:
-    """Values to try by setting; of ``min_size`` multiples of the own one, unless the decoder names some."""
-    size = own.min_size or SMALL
-    multiples = (0, size // 2, size, 2 * size, 4 * size)
-    return {**decoder.tried, "min_size": decoder.tried.get("min_size", multiples)}
+def neighbours(decoder: Decoder, *names: str) -> list[Decoder]:
+    """The same decoder with another value of one of these settings, of those that are tried."""
+    return [replace(decoder, **{name: value}) for name in names for value in decoder.tried[name]]
 
 
 def can_begin(kind: type[Decoder]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from skoots.inference.tuning import LEAST_GAIN, SMALL, Choice, Known, choose_decoder, quality, tried_values
+from skoots.inference.tuning import LEAST_GAIN, Choice, Known, choose_decoder, quality
 from skoots.instances import DECODERS, PROBABILITY, VECTOR, Decoder, Maps, SkeletonDecoder
 from skoots.instances.decoders.landing import LandingDecoder
 from skoots.instances.decoders.watershed import WatershedDecoder
@@ -68,7 +68,7 @@ def rows(first: int = 1, last: int = 0, threshold: float = 0.4, seed: int = 0) -
 
 def every(known: Sequence[Known], own: Decoder) -> dict[Decoder, float]:
     """Scores of all combinations of what is tried."""
-    values = tried_values(own, own)
+    values = own.tried
     combinations = (dict(zip(values, chosen)) for chosen in itertools.product(*values.values()))
     return {(decoder := replace(own, **chosen)): quality(decoder, known) for chosen in combinations}
 
@@ -188,15 +188,23 @@ def test_settings_without_a_hash_and_classes_that_need_arguments() -> None:
 def test_everything_tried_is_allowed_and_the_default_is_among_it(name: str) -> None:
     decoder = DECODERS.get(name)()
     assert decoder.tried
-    for setting, values in tried_values(decoder, SkeletonDecoder()).items():
+    for setting, values in decoder.tried.items():
         assert getattr(decoder, setting) in values
         for value in values:
             replace(decoder, **{setting: value})
 
 
-def test_sizes_follow_the_own_one() -> None:
-    assert tried_values(WatershedDecoder(), WatershedDecoder(min_size=50))["min_size"] == (
-        *(0, 25, 50, 100, 200),
-    )
-    assert SMALL in tried_values(WatershedDecoder(), WatershedDecoder())["min_size"]
-    assert tried_values(Rows(), Rows(min_size=50))["min_size"] == (0, 3)
+def test_maps_of_other_heads_are_tried_where_the_network_gives_them() -> None:
+    """Objects that touch in the foreground, and that only the map of boundaries tells apart."""
+    semantic = np.full((9, 12), 0.9)
+    boundary = np.zeros_like(semantic)
+    boundary[4] = 1.0
+    values = {"semantic": semantic[None], "boundary": boundary[None]}
+    types = dict.fromkeys(values, PROBABILITY)
+    truth = np.repeat([1, 1, 1, 1, 1, 2, 2, 2, 2], 12).reshape(9, 12)
+    without = {"semantic": values["semantic"]}
+    known = Known(Maps.of(values, types, (1.0, 1.0)), truth)
+    blind = Known(Maps.of(without, {"semantic": PROBABILITY}, (1.0, 1.0)), truth)
+    seeing = choose_decoder([known], WatershedDecoder(), [WatershedDecoder], 1e9)
+    assert seeing.best.boundary_map == "boundary" and seeing.best_score > 0.9  # type: ignore[attr-defined]
+    assert choose_decoder([blind], WatershedDecoder(), [WatershedDecoder], 1e9).best_score < 0.5

@@ -29,8 +29,7 @@ class Decoder(ABC):
         min_size: objects of fewer voxels are dropped.
 
     Attributes:
-        tried: values of settings that ``tune`` tries, those that matter most first; ``min_size`` need not be
-            among them.
+        tried: values of settings that ``tune`` tries, those that matter most first.
     """
 
     tried: ClassVar[Mapping[str, Sequence[Any]]] = {"semantic_threshold": (0.3, 0.4, 0.5, 0.6, 0.7)}

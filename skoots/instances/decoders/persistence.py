@@ -38,7 +38,7 @@ class PersistenceDecoder(LandingDecoder):
     """
 
     tried: ClassVar[Mapping[str, Sequence[Any]]] = {
-        "neck": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        "neck": (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         "skeleton_weight": (0.0, 0.5, 1.0),
         **LandingDecoder.tried,
     }

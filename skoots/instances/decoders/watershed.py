@@ -32,7 +32,9 @@ class WatershedDecoder(Decoder):
     """
 
     tried: ClassVar[Mapping[str, Sequence[Any]]] = {
-        "neck": (0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9, 0.95),
+        "depth_map": (None, "skeleton"),
+        "boundary_map": (None, "boundary"),
+        "neck": (0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9, 0.95),
         "smoothing": (0.0, 1.0, 2.0),
         **Decoder.tried,
     }

@@ -16,7 +16,7 @@ from skoots.ranges import Count, NotNegative, Number
 
 @HEADS.register
 class AffinityHead(ProbabilityHead):
-    """Sigmoid maps, ``affinity``: is the voxel some voxels before this one, along each axis, of the same object?
+    """Sigmoid maps, ``affinity``: is the voxel some voxels before, along each axis, of the same object?
 
     Args:
         in_channels: channels of the features.

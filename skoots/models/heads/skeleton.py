@@ -1,4 +1,4 @@
-"""The skeleton head: does a voxel lie near its object's skeleton?"""
+"""The skeleton head: does a voxel lie near its object's skeleton, or in its core?"""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from skoots.models.heads.base import HEADS
 from skoots.models.heads.probability import ProbabilityHead
 from skoots.models.predictors.base import Predictor
 from skoots.models.targets.base import TargetGenerator
-from skoots.models.targets.skeleton_mask import SkeletonMaskTarget
+from skoots.models.targets.core import CoreMaskTarget
 from skoots.ranges import Count, NotNegative, Number
 
 
 @HEADS.register
 class SkeletonHead(ProbabilityHead):
-    """One sigmoid map, ``skeleton``: probability of lying within a radius of the own object's skeleton.
+    """One sigmoid map, ``skeleton``: probability of lying in the core of an object, around its skeleton.
+
+    The published target is ``SkeletonMaskTarget``, all within a radius of the skeleton; a network learns the
+    core faster, which it can tell by what lies around a voxel (docs/algorithms.md has figures).
 
     Args:
         in_channels: channels of the features.
         spatial_dims: 2 or 3.
         kernel: edge of the one convolution.
-        target_generator: default ``SkeletonMaskTarget("auto")``.
+        target_generator: default ``CoreMaskTarget(0.5)``.
         predictor: default ``IdentityPredictor``.
         criterion: default ``Tversky(0.5, 0.5)`` plus ``BCE``, which gives empty crops a gradient.
         weight: factor in the total loss.
@@ -45,7 +48,7 @@ class SkeletonHead(ProbabilityHead):
             in_channels,
             spatial_dims,
             kernel,
-            target_generator or SkeletonMaskTarget(),
+            target_generator or CoreMaskTarget(),
             predictor,
             criterion or WeightedSum([Tversky(), BCE()], [1.0, 1.0]),
             weight,

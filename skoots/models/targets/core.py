@@ -32,7 +32,7 @@ class CoreMaskTarget(TargetGenerator):
 
 @TARGET_GENERATORS.register
 class CoreOffsetTarget(TargetGenerator):
-    """``offset``: (B, D, *S) voxels to the nearest voxel of the own core, and ``foreground``: where it counts.
+    """``offset``: (B, D, *S) voxels to the nearest voxel of the own core; ``foreground``: where it counts.
 
     Where a crop holds nothing of an object's core, the way leads to the skeleton point.
 

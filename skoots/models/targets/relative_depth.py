@@ -16,8 +16,8 @@ BELOW_CORE = 0.49
 
 @TARGET_GENERATORS.register
 class RelativeDepthTarget(TargetGenerator):
-    """``skeleton``: the depth inside the object as a share of the depth at its skeleton, 1 on the skeleton and
-    near 0 at the wall.
+    """``skeleton``: the depth inside the object as a share of that at its skeleton, 1 there and near 0 at
+    the wall.
 
     Above .5 lies the core, see ``CoreMaskTarget``: deep voxels that touch another object's core, or that are
     cut off from their own skeleton, stay just below.
