@@ -48,7 +48,7 @@ Sources = list[dict[str, Any]]
 FORMS: dict[str, list[str]] = {
     # a thin mask for a skeleton, and no other heads
     "published": [
-        "model.heads.skeleton={type: SkeletonHead, target_generator: {type: SkeletonMaskTarget, radius: RADIUS}}",
+        "model.heads.skeleton.target_generator={type: SkeletonMaskTarget, radius: RADIUS}",
         "model.heads.boundary.weight=0",
     ],
     "shipped": [],

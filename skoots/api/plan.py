@@ -14,6 +14,7 @@ import torch
 from skoots.api.build import DataFacts, build_model
 from skoots.api.decide import choose_vector_scale
 from skoots.api.planning.decision import Decision, as_tree
+from skoots.api.planning.decoding import decide_decoding
 from skoots.api.planning.measured import Measured, measure
 from skoots.api.planning.network import (
     WIDTHS,
@@ -48,7 +49,7 @@ from skoots.runtime import choose_device, free_memory
 
 CPU_BYTES = 750_000_000  # what a few cores step through in seconds; time is scarce there, not memory
 GPU_SHARE = 0.8  # of the free memory; the rest is for fragments and the validation
-SECTIONS = ["data", "model", "runner", "train_settings"]
+SECTIONS = ["data", "model", "runner", "train_settings", "inference"]
 LONG_TAIL = 3.0
 MOST_MEMORY = 1_000_000  # GB
 PROBE_EDGE = 16  # voxels of the crop that memory is counted on
@@ -172,6 +173,7 @@ def plan(
         Decision("data.augment", AUGMENT),
         *decide_targets(data.geometry, scale, total),
         *decide_schedule(steps, total, passes, kind_of(where), data.split.held_out),
+        decide_decoding(data.geometry),
         Decision("train_settings.seed", seed),
     ]
     decisions.sort(key=lambda decision: SECTIONS.index(decision.key.split(".")[0]))

@@ -1,4 +1,4 @@
-"""The geometry of labelled objects, measured: sizes, calibres, skeleton lengths, neighbours."""
+"""The geometry of labelled objects, measured: sizes, skeleton lengths, neighbours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from skoots.skeletons import Skeletons
 from skoots.volumes import read_labels
 
 BLOCK = {2: (2048, 2048), 3: (64, 256, 256)}
-CALIBRE_POINTS = 2000
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,6 @@ class ObjectGeometry:
         stops: (N, D) one past its last voxel.
         inscribed: (N,) inscribed radius of each object.
         lengths: (N,) length of each object's skeleton.
-        calibres: (M, 2) of objects that were looked at: median radius along the skeleton, and inscribed
-            radius.
         touching: pairs of objects that share a face.
         close: other pairs that meet at a corner, or that one background voxel parts along an axis.
         touching_skeletons: pairs of objects whose bare skeletons touch; decoding cannot tell these apart.
@@ -47,7 +44,6 @@ class ObjectGeometry:
     stops: np.ndarray
     inscribed: np.ndarray
     lengths: np.ndarray
-    calibres: np.ndarray
     touching: int
     close: int
     touching_skeletons: int
@@ -62,19 +58,12 @@ class ObjectGeometry:
         """Share of the known voxels that lie inside objects."""
         return self.foreground / max(1, self.known)
 
-    @property
-    def evenness(self) -> float:
-        """Median over objects of the median radius along the skeleton by the inscribed radius: near 1 where
-        objects are round or tubes, small where they swell and narrow."""
-        return float(np.median(self.calibres[:, 0] / self.calibres[:, 1])) if len(self.calibres) else 1.0
 
-
-def measure_objects(volume: LabelledVolume, seed: int = 0) -> ObjectGeometry:
+def measure_objects(volume: LabelledVolume) -> ObjectGeometry:
     """Measure the objects of one volume; labels are read block by block.
 
     Args:
         volume: with its skeletons.
-        seed: of the draw of skeleton points at which the calibre is measured; all else is exact.
     """
     boxes: dict[int, list[np.ndarray]] = {}
     sizes: dict[int, int] = {}
@@ -108,7 +97,6 @@ def measure_objects(volume: LabelledVolume, seed: int = 0) -> ObjectGeometry:
         stops=np.array([boxes[k][1] for k in order], np.int64).reshape(-1, ndim),
         inscribed=np.array([radius_of.get(k, 1.0) for k in order]),
         lengths=np.array([length_of.get(k, 0.0) for k in order]),
-        calibres=_calibres(volume, seed),
         touching=len(touching),
         close=len(close - touching),
         touching_skeletons=touching_skeletons,
@@ -119,7 +107,7 @@ def measure_objects(volume: LabelledVolume, seed: int = 0) -> ObjectGeometry:
 
 def pool(parts: Sequence[ObjectGeometry]) -> ObjectGeometry:
     """Several volumes as one; bounding boxes stay in voxels of their own volume."""
-    arrays = ("sizes", "starts", "stops", "inscribed", "lengths", "calibres")
+    arrays = ("sizes", "starts", "stops", "inscribed", "lengths")
     numbers = ("touching", "close", "touching_skeletons", "foreground", "known")
     pooled: dict[str, Any] = {
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
@@ -205,43 +193,3 @@ def _skeleton_lengths(skeletons: Skeletons, spacing: Sequence[float]) -> tuple[n
     graph = coo_matrix((steps, (a, b)), shape=(len(points),) * 2)
     tree = minimum_spanning_tree(graph).tocoo()
     return np.bincount(owner[tree.row], tree.data, minlength=len(skeletons)), len(others)
-
-
-def _calibres(volume: LabelledVolume, seed: int) -> np.ndarray:
-    """(M, 2) median radius along the skeleton, and inscribed radius, of objects that were drawn."""
-    skeletons, spacing = volume.skeletons, np.array(relative_spacing(volume.voxel_size))
-    owner = np.repeat(np.arange(len(skeletons)), np.diff(skeletons.starts))
-    rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.permutation(len(owner))[:CALIBRE_POINTS])
-    radii = np.array(
-        [
-            _clearance(
-                volume, skeletons.ids[owner[i]], skeletons.points[i], skeletons.inscribed[owner[i]], spacing
-            )
-            for i in drawn
-        ]
-    )
-    rows = [
-        (float(np.median(radii[owner[drawn] == row])), float(skeletons.inscribed[row]))
-        for row in np.unique(owner[drawn])
-    ]
-    return np.array(rows).reshape(-1, 2)
-
-
-def _clearance(
-    volume: LabelledVolume, number: int, point: np.ndarray, most: float, spacing: np.ndarray
-) -> float:
-    """Distance from a skeleton point to the nearest voxel outside its object; beyond the volume is outside.
-
-    No point of an object is further inside than ``most``, so that only a small box is read.
-    """
-    reach = np.ceil((most + 1) / spacing).astype(int)
-    centre = np.rint(point).astype(int)
-    box = Box(tuple(centre - reach), tuple(centre + reach + 1))
-    inside = box.intersect(Box.of_shape(volume.shape))
-    within = np.zeros(box.shape, bool)
-    within[inside.relative_to(box).slices] = _known_labels(volume, inside) == number
-    outside = np.argwhere(~within) - reach
-    if not len(outside):
-        return float(most)
-    return float(np.sqrt(((outside * spacing) ** 2).sum(1).min()))

@@ -86,7 +86,7 @@ def test_every_comment_of_the_file_is_a_reason(tmp_path: Path) -> None:
         "data.train", "data.validation", "data.crop_size", "data.object_rate", "data.normalize",
         "model.backbone.channels", "model.backbone.strides", "model.heads.vector.scale",
         "model.heads.vector.sigma",
-        "model.heads.skeleton.target_generator", "runner.key_metric", "runner.eval_interval",
+        "model.heads.skeleton", "model.heads.boundary", "runner.key_metric", "runner.eval_interval",
         "train_settings.batch_size", "train_settings.epochs",
     } <= keys  # fmt: skip
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from skoots.api.planning.decision import Decision, as_tree
+from skoots.api.planning.decoding import decide_decoding
 from skoots.api.planning.network import (
     BATCH,
     LARGEST_BATCH,
@@ -42,7 +43,6 @@ GEOMETRY = ObjectGeometry(
     stops=np.full((10, 3), 10),
     inscribed=np.linspace(5.0, 7.0, 10),
     lengths=np.full(10, 20.0),
-    calibres=np.column_stack([np.full(10, 5.4), np.full(10, 6.0)]),
     touching=3,
     close=1,
     touching_skeletons=0,
@@ -165,21 +165,16 @@ def test_reasons_of_the_network_name_its_numbers() -> None:
 # Targets ----------------------------------------------------------------------------------------------------
 
 
-def test_round_objects_get_a_radius_each_and_uneven_ones_a_number() -> None:
-    even = decide_targets(GEOMETRY, [10.0, 12.0, 12.0], 20)
-    key = "model.heads.skeleton.target_generator"
-    assert value_of(even, key) == {"type": "SkeletonMaskTarget", "radius": "auto"}
-    assert "90 %" in reason_of(even, key)
-    uneven = replace(GEOMETRY, calibres=np.column_stack([np.full(10, 4.0), np.full(10, 8.0)]))
-    assert value_of(decide_targets(uneven, [10.0] * 3, 20), key) == {
-        "type": "SkeletonMaskTarget",
-        "radius": 3.0,
-    }
-    thin = replace(GEOMETRY, calibres=np.column_stack([np.full(10, 1.0), np.full(10, 8.0)]))
-    assert value_of(decide_targets(thin, [10.0] * 3, 20), key) == {
-        "type": "SkeletonMaskTarget",
-        "radius": 1.5,
-    }
+def test_the_core_and_the_boundary_are_learnt() -> None:
+    decisions = decide_targets(GEOMETRY, [10.0, 12.0, 12.0], 20)
+    assert value_of(decisions, "model.heads.skeleton") == {"type": "SkeletonHead"}
+    assert value_of(decisions, "model.heads.boundary") == {"type": "BoundaryHead", "weight": 0.5}
+
+
+def test_specks_are_much_smaller_than_small_objects() -> None:
+    sizes = np.concatenate([np.full(10, 400), np.full(90, 2000)])
+    decision = decide_decoding(replace(GEOMETRY, sizes=sizes))
+    assert decision.value == {"min_size": 100} and "400 voxels" in decision.reason
 
 
 def test_sigma_begins_at_the_inscribed_radius_and_falls_within_the_epochs() -> None:

@@ -8,13 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist
 
 from skoots.data import object_geometry
 from skoots.data.labelled_volume import LabelledVolume
 from skoots.data.normalize import Intensity
 from skoots.data.object_geometry import close_pairs, measure_objects, pool, touching_pairs
-from skoots.geometry import relative_spacing
 from skoots.skeletons import Skeletons, skeletonize
 from skoots.synthetic import make_volume
 from skoots.volumes.array import ArrayVolume
@@ -84,32 +82,6 @@ def test_neighbours_are_those_of_brute_force(
     assert touching_pairs(labels) == touching and close_pairs(labels) == close
     found = measure_objects(volume_of(labels, size))
     assert (found.touching, found.close) == (len(touching), len(close - touching))
-
-
-@pytest.mark.parametrize(("shape", "size"), VOLUMES)
-def test_calibre_is_the_distance_to_what_is_outside(shape: tuple[int, ...], size: tuple[float, ...]) -> None:
-    labels = random_labels(shape, 2)
-    volume = volume_of(labels, size)
-    spacing = np.array(relative_spacing(size))
-    padded = np.pad(labels, 1)
-    expected = []
-    for k in volume.skeletons.ids:
-        outside = np.argwhere(padded != k) - 1
-        clearance = cdist(volume.skeletons.of(int(k)) * spacing, outside * spacing).min(1)
-        expected.append((np.median(clearance), clearance.max()))
-    found = measure_objects(volume)
-    assert found.calibres[:, 0] == pytest.approx([middle for middle, _ in expected], rel=1e-5)
-    assert found.evenness == pytest.approx(
-        np.median([m / r for (m, _), r in zip(expected, volume.skeletons.inscribed)]), rel=1e-5
-    )
-
-
-def test_calibres_of_large_volumes_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume = volume_of(random_labels((40, 40)), (1.0, 1.0))
-    monkeypatch.setattr(object_geometry, "CALIBRE_POINTS", 5)
-    drawn = [measure_objects(volume, seed).calibres.tolist() for seed in (1, 1, 2)]
-    assert drawn[0] == drawn[1] != drawn[2]
-    assert 0 < len(drawn[0]) <= 5
 
 
 def test_lengths_of_skeletons() -> None:

@@ -21,7 +21,9 @@ from skoots.models.necks.bottleneck import ConvNeck
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.models.targets.skeleton_mask import SkeletonMaskTarget
 from skoots.samples import Batch
-from skoots.skeletons import offset_to_prob, skeleton_mask, skeletonize
+from skoots.skeletons import offset_to_prob, skeletonize
+from skoots.skeletons.depth import relative_depth
+from skoots.skeletons.mask import core_mask
 from skoots.synthetic import make_volume
 
 
@@ -54,7 +56,8 @@ def make_model(dims=3, **arguments):
 def exact_outputs(model, batch):
     """What a perfect network would say."""
     vector = batch.offset / torch.tensor(model.vector_scale).view(1, -1, *(1,) * (batch.labels.ndim - 1))
-    skeleton = skeleton_mask(batch.labels, batch.offset, batch.inscribed, batch.voxel_size)
+    relative = relative_depth(batch.labels, batch.offset, batch.voxel_size)
+    skeleton = core_mask(batch.labels, batch.offset, relative, batch.voxel_size)
     return {
         "vector": {"vector": vector},
         "semantic": {"semantic": batch.foreground},

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from float_maps import decode
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from touching_objects import CASES, LAWFUL, apart, prepared
 
 from skoots.geometry import relative_spacing
-from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.models.targets.affinity import AffinityTarget
+from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.models.targets.boundary import BoundaryTarget
 from skoots.models.targets.core import CoreMaskTarget, CoreOffsetTarget
 from skoots.models.targets.relative_depth import RelativeDepthTarget
 from skoots.samples import Batch, Sample
-
-sys.path.append(str(Path(__file__).parents[1] / "skeletons"))
-from test_mask import CASES, LAWFUL, apart, prepared  # noqa: E402
 
 
 def batch_of(make, shape, voxel_size, seed):

@@ -98,7 +98,7 @@ def measure(
     volumes = _open(folder, reading, store)
     if test is not None:
         _open(test, reading, store, volumes[0])
-    geometries = [measure_objects(volume, seed) for volume in volumes]
+    geometries = [measure_objects(volume) for volume in volumes]
     split = _split(volumes, geometries, validation, reading, store, seed)
     learnt = [i for i, volume in enumerate(volumes) if volume.name in split.train]
     return Measured(

@@ -1,25 +1,21 @@
-"""What the heads learn: vector scale, sigma, skeleton radius."""
+"""What the heads learn: vector scale, sigma, core and boundary."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from skoots.api.decide import SCALE_MARGIN, SCALE_QUANTILE
 from skoots.api.planning.decision import Decision, by
 from skoots.data.object_geometry import ObjectGeometry
-from skoots.skeletons.mask import SMALLEST_AUTO_RADIUS
 
 SIGMA = (4.0, 10.0)  # finest voxels; narrower ones hardly learn, wider ones do not tell neighbours apart
 DECAY = 0.66  # as in the original SKOOTS
-UNEVEN = 0.7  # below, the radius of most objects changes so much that one radius an object fills thin parts
-MASK_OF_CALIBRE = 0.75
 
 
 def decide_targets(geometry: ObjectGeometry, scale: Sequence[float], epochs: int) -> list[Decision]:
-    """The three heads.
+    """The heads.
 
     Args:
         geometry: of the objects.
@@ -56,30 +52,14 @@ def decide_targets(geometry: ObjectGeometry, scale: Sequence[float], epochs: int
             "A gradient also for vectors that miss by several sigma.",
         ),
         Decision("model.heads.semantic", {"type": "SemanticHead", "criterion": ["Tversky", "BCE"]}),
-        Decision("model.heads.skeleton.type", "SkeletonHead"),
-        _skeleton(geometry),
+        Decision(
+            "model.heads.skeleton",
+            {"type": "SkeletonHead"},
+            "Learns the core of objects, which a network can tell by what lies around a voxel.",
+        ),
+        Decision(
+            "model.heads.boundary",
+            {"type": "BoundaryHead", "weight": 0.5},
+            "Teaches the network where objects end; decoders may use it, too.",
+        ),
     ]
-
-
-def _skeleton(geometry: ObjectGeometry) -> Decision:
-    key = "model.heads.skeleton.target_generator"
-    even = geometry.evenness
-    if even >= UNEVEN:
-        small, large = np.percentile(geometry.inscribed, [10, 90])
-        radius: Any = "auto"
-        reason = (
-            f"auto: half of each object's inscribed radius ({small:.1f} to {large:.1f} for most), at least "
-            f"{SMALLEST_AUTO_RADIUS}. Along a skeleton the radius stays near it (at {100 * even:.0f} % for "
-            "half of them)."
-        )
-    else:
-        calibre = float(np.median(geometry.calibres[:, 0]))
-        radius = round(max(SMALLEST_AUTO_RADIUS, MASK_OF_CALIBRE * calibre), 1)
-        reason = (
-            "A number, since objects swell and narrow (half of them have, along the skeleton, "
-            f"{100 * even:.0f} % or less "
-            f"of their inscribed radius): {100 * MASK_OF_CALIBRE:.0f} % of the median radius along a "
-            "skeleton, "
-            f"{calibre:.1f} finest voxels, and at least {SMALLEST_AUTO_RADIUS}."
-        )
-    return Decision(key, {"type": "SkeletonMaskTarget", "radius": radius}, reason)
