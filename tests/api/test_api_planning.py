@@ -258,7 +258,7 @@ def test_few_objects_are_scored_by_a_finer_metric() -> None:
 def test_several_volumes_are_shared_out() -> None:
     names = [f"v{i}" for i in range(5)]
     split = choose_split(names, [(9, 9, 9)] * 5, (1, 1, 1), [GEOMETRY] * 5, seed=3)
-    assert len(split.validation) == 1 and split.cut is None and split.held_out == 10
+    assert len(split.validation) == 1 and not split.cuts and split.held_out == 10
     assert sorted([*split.train, *split.validation]) == names
     sources = as_tree(decide_sources("folder", split, [4, 4, 8, 4], None, "test_folder", "disk"))["data"]
     assert [source["samples_per_volume"] for source in sources["train"]] == [4, 8]
@@ -274,15 +274,32 @@ def test_the_only_volume_is_divided() -> None:
     starts = np.array([[0, 0, 5 * i] for i in range(10)])
     geometry = replace(GEOMETRY, starts=starts, stops=starts + np.array([10, 10, 4]))
     split = choose_split(["only"], [(10, 10, 50)], (1, 1, 1), [geometry])
-    assert split.cut is not None and split.held_out == split.cut.held and "across x" in split.reason
+    cut = split.cuts["only"]
+    assert split.held_out == cut.held and "across x" in split.reason
     sources = as_tree(decide_sources("folder", split, [40], None, None, "memory"))["data"]
     (train,), (held,) = sources["train"], sources["validation"]
     assert train == {
         "path": "folder",
         "samples_per_volume": 40,
-        "box": [*map(list, (split.cut.train.start, split.cut.train.stop))],
+        "box": [*map(list, (cut.train.start, cut.train.stop))],
     }
-    assert held["box"] == [list(split.cut.validation.start), list(split.cut.validation.stop)]
+    assert held["box"] == [list(cut.validation.start), list(cut.validation.stop)]
     lone = replace(GEOMETRY, starts=np.zeros((1, 3), int), stops=np.full((1, 3), 2))
     undivided = choose_split(["only"], [(10, 10, 50)], (1, 1, 1), [lone])
     assert undivided.held_out == 0 and "--validation" in undivided.reason
+
+
+def test_of_few_volumes_each_is_divided_that_can_be() -> None:
+    starts = np.array([[0, 0, 5 * i] for i in range(10)])
+    many = replace(GEOMETRY, starts=starts, stops=starts + np.array([10, 10, 4]))
+    lone = replace(GEOMETRY, starts=np.zeros((1, 3), int), stops=np.full((1, 3), 2))
+    names, shapes = ["a", "b", "c"], [(10, 10, 50)] * 3
+    split = choose_split(names, shapes, (1, 1, 1), [many, lone, many])
+    assert split.train == names and not split.validation and list(split.cuts) == ["a", "c"]
+    assert split.held_out == 2 * split.cuts["a"].held and "2 of 3 volumes are divided" in split.reason
+    sources = as_tree(decide_sources("folder", split, [8, 4, 8], None, None, "memory"))["data"]
+    assert [source["names"] for source in sources["train"]] == [["b"], ["a"], ["c"]]
+    assert ["box" in source for source in sources["train"]] == [False, True, True]
+    assert [source["names"] for source in sources["validation"]] == [["a"], ["c"]]
+    whole = choose_split(names, shapes, (1, 1, 1), [lone] * 3)
+    assert len(whole.validation) == 1 and not whole.cuts

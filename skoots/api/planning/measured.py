@@ -54,16 +54,21 @@ class Measured:
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of what is trained on: of the only volume a part, if it was divided."""
-        cut = self.split.cut
-        return [volume.shape for volume in self.training] if cut is None else [cut.train.shape]
+        """Of what is trained on: of a divided volume a part."""
+        return [box.shape for box in self._parts]
 
     @property
     def voxels(self) -> int:
         """That are trained on; crops keep to what is known."""
-        cut = self.split.cut
-        drawn = self.known if cut is None else [self.known[0].intersect(cut.train)]
-        return sum(box.size for box in drawn)
+        return sum(known.intersect(box).size for known, box in zip(self.known, self._parts))
+
+    @property
+    def _parts(self) -> list[Box]:
+        cuts = self.split.cuts
+        return [
+            cuts[volume.name].train if volume.name in cuts else Box.of_shape(volume.shape)
+            for volume in self.training
+        ]
 
     @property
     def silent(self) -> list[Volume]:
@@ -159,5 +164,5 @@ def _split(
     others = _open(validation, reading, store, volumes[0])
     objects = sum(len(volume.skeletons) for volume in others)
     return Split(
-        names, [], None, objects, f"As asked for: {some(len(others), 'volume')}, {some(objects, 'object')}."
+        names, [], {}, objects, f"As asked for: {some(len(others), 'volume')}, {some(objects, 'object')}."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from skoots.data.object_geometry import ObjectGeometry
 from skoots.geometry import Box
 
 AXES = "zyx"
+MANY = 5  # volumes, of which one can be held out as a whole
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,16 @@ class Split:
     """The volumes of a folder, shared out.
 
     Args:
-        train: names of the volumes to train on.
-        validation: names of those held out.
-        cut: where the only volume is divided.
+        train: names of the volumes to train on, or on a part of.
+        validation: names of those held out as a whole.
+        cuts: where volumes are divided, by name.
         held_out: objects to validate on.
         reason: in a sentence.
     """
 
     train: list[str]
     validation: list[str]
-    cut: Cut | None
+    cuts: Mapping[str, Cut]
     held_out: int
     reason: str
 
@@ -41,7 +42,10 @@ def choose_split(
     geometries: Sequence[ObjectGeometry],
     seed: int = 0,
 ) -> Split:
-    """Whole volumes are held out where there are several, else a part of the only one.
+    """Whole volumes are held out where there are many, else a part of each.
+
+    Of few volumes each may show something that no other does: to hold one out would take that from the
+    training, and decoders would be chosen by what only that one shows.
 
     Args:
         names: of the volumes.
@@ -50,24 +54,36 @@ def choose_split(
         geometries: of the volumes' objects.
         seed: of the draw.
     """
+    if len(names) >= MANY:
+        return _whole_volumes(list(names), geometries, seed)
+    found = [best_cut(shape, voxel_size, g.starts, g.stops) for shape, g in zip(shapes, geometries)]
+    cuts = {name: cut for name, cut in zip(names, found) if cut is not None}
+    if cuts:
+        return _parts(list(names), cuts, AXES[-len(shapes[0]) :])
     if len(names) > 1:
         return _whole_volumes(list(names), geometries, seed)
-    cut = best_cut(shapes[0], voxel_size, geometries[0].starts, geometries[0].stops)
-    if cut is None:
-        reason = (
-            "The only volume cannot be divided so that both parts hold objects: without --validation DIR "
-            "nothing "
-            "says which snapshot is best."
-        )
-        return Split(list(names), [], None, 0, reason)
-    axis = AXES[-len(shapes[0]) :][cut.axis]
-    share = 100 * cut.validation.size / (cut.train.size + cut.validation.size)
     reason = (
-        f"The only volume is divided across {axis}: {share:.0f} % are held out, with "
-        f"{some(cut.held, 'object')}, of "
-        f"which the cut divides {cut.divided}. --validation DIR names other volumes."
+        "The only volume cannot be divided so that both parts hold objects: without --validation DIR nothing "
+        "says which snapshot is best."
     )
-    return Split(list(names), [], cut, cut.held, reason)
+    return Split(list(names), [], {}, 0, reason)
+
+
+def _parts(names: list[str], cuts: Mapping[str, Cut], axes: str) -> Split:
+    held, divided = sum(cut.held for cut in cuts.values()), sum(cut.divided for cut in cuts.values())
+    voxels = sum(cut.validation.size for cut in cuts.values())
+    share = 100 * voxels / (voxels + sum(cut.train.size for cut in cuts.values()))
+    if len(names) == 1:
+        (cut,) = cuts.values()
+        what = f"The only volume is divided across {axes[cut.axis]}: {share:.0f} % are held out"
+    else:
+        what = f"{len(cuts)} of {len(names)} volumes are divided: {share:.0f} % of their voxels are held out"
+    divide = "the cut divides" if len(cuts) == 1 else "cuts divide"
+    reason = (
+        f"{what}, with {some(held, 'object')}, of which {divide} {divided}. --validation DIR names other "
+        "volumes."
+    )
+    return Split(names, [], cuts, held, reason)
 
 
 def _whole_volumes(names: list[str], geometries: Sequence[ObjectGeometry], seed: int) -> Split:
@@ -89,7 +105,7 @@ def _whole_volumes(names: list[str], geometries: Sequence[ObjectGeometry], seed:
         "--validation DIR names "
         "others."
     )
-    return Split(train, held, None, objects, reason)
+    return Split(train, held, {}, objects, reason)
 
 
 def decide_sources(
@@ -114,20 +130,25 @@ def decide_sources(
     alone = len(set(samples)) == 1 and not split.validation
     sources = []
     for count in sorted(set(samples)):
-        source: dict[str, Any] = {"path": str(folder), "samples_per_volume": count}
-        if not alone:
-            source["names"] = [name for name, n in zip(split.train, samples) if n == count]
-        if split.cut is not None:
-            source["box"] = _corners(split.cut.train)
-        sources.append({**source, **kept})
+        here = [name for name, n in zip(split.train, samples) if n == count]
+        whole = [name for name in here if name not in split.cuts]
+        source = {"path": str(folder), "samples_per_volume": count}
+        if whole:
+            sources.append({**source, **({} if alone and not split.cuts else {"names": whole}), **kept})
+        for name in here:
+            if name in split.cuts:
+                sources.append({**source, **_box(name, split.cuts[name].train, len(split.train)), **kept})
     few, many = min(samples), max(samples)
     drawn = f"{few}" if few == many else f"{few} to {many}, more where there are more objects"
     decisions = [Decision("data.train", sources, f"Crops that an epoch draws from a volume: {drawn}.")]
     held: list[dict[str, Any]] = []
     if validation is not None:
         held = [{"path": str(validation), **kept}]
-    elif split.cut is not None:
-        held = [{"path": str(folder), "box": _corners(split.cut.validation), **kept}]
+    elif split.cuts:
+        held = [
+            {"path": str(folder), **_box(name, cut.validation, len(split.train)), **kept}
+            for name, cut in split.cuts.items()
+        ]
     elif split.validation:
         held = [{"path": str(folder), "names": split.validation, **kept}]
     decisions.append(Decision("data.validation", held, split.reason))
@@ -136,5 +157,6 @@ def decide_sources(
     return decisions
 
 
-def _corners(box: Box) -> list[list[int]]:
-    return [list(box.start), list(box.stop)]
+def _box(name: str, box: Box, volumes: int) -> dict[str, Any]:
+    """A part of one volume, whose name says itself where it is the only one."""
+    return {**({} if volumes == 1 else {"names": [name]}), "box": [list(box.start), list(box.stop)]}
