@@ -123,4 +123,6 @@ def test_blocks_are_left_out_in_training_alone() -> None:
     chosen = (trained != features).flatten(1).any(1)
     assert torch.allclose(trained[chosen], kept[chosen], atol=1e-5)
     assert not (block.eval()(features) == features).flatten(1).all(1).any()
-    assert UNeXT(drop_path=0.3).down[2][-1].drop == pytest.approx(0.3) and UNeXT(drop_path=0.3).stem[1].drop == 0
+    assert (
+        UNeXT(drop_path=0.3).down[2][-1].drop == pytest.approx(0.3) and UNeXT(drop_path=0.3).stem[1].drop == 0
+    )

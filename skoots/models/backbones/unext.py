@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skoots.models.backbones.base import BACKBONES, Backbone
 from skoots.models.layers import CONV, ChannelLayerNorm, make_conv
-from skoots.ranges import Count, Number, Share
+from skoots.ranges import Count, NotNegative, Share
 
 STEM = 7
 """Edge of the first convolution's kernel."""
@@ -65,7 +65,7 @@ class UNeXT(Backbone):
         out_channels: Count | None = None,
         activation: Activation = "gelu",
         drop_path: Share = 0.0,
-        layer_scale: Number = 1.0,
+        layer_scale: NotNegative = 1.0,
         pad: bool = True,
     ) -> None:
         super().__init__()
@@ -76,7 +76,8 @@ class UNeXT(Backbone):
             raise ValueError(f"dims {list(dims)} and depths {list(depths)} must have the same odd length")
         if len(steps) != levels or any(len(sizes) != spatial_dims for sizes in (window, *steps)):
             raise ValueError(
-                f"{len(dims)} stages need {levels} strides, and strides and kernels {spatial_dims} numbers each"
+                f"{len(dims)} stages need {levels} strides, and strides and kernels {spatial_dims} numbers "
+                "each"
             )
 
         def stage(index: int) -> list[nn.Module]:
@@ -100,11 +101,7 @@ class UNeXT(Backbone):
         self.up = nn.ModuleList()
         for index in range(levels, len(dims)):
             merge = Merge(spatial_dims, dims[index - 1], skips[len(dims) - index], dims[index])
-            self.up.append(nn.ModuleDict({
-                "merge": merge,
-                "blocks": nn.Sequential(*stage(index)),
-                "norm": ChannelLayerNorm(dims[index]),
-            }))
+            self.up.append(Up(merge, stage(index), dims[index]))
         self.out = Merge(spatial_dims, dims[-1], skips[0], dims[-1])
         self.project = make_conv(spatial_dims, dims[-1], out_channels or dims[-1], (1,) * spatial_dims)
         self.spatial_dims = spatial_dims
@@ -128,9 +125,10 @@ class UNeXT(Backbone):
             skips.append(features)
             features = down(features)
         for up in self.up:
-            features = up["norm"](up["blocks"](up["merge"](features, skips.pop())))
+            features = up(features, skips.pop())
         features = self.project(self.out(features, skips.pop()))
-        return features[(..., *(slice(0, n) for n in shape))]
+        window = (slice(None), slice(None), *(slice(0, n) for n in shape))
+        return features[window]
 
 
 class Block(nn.Module):
@@ -197,6 +195,26 @@ class Merge(nn.Module):
         # A norm over channels does the same before the voxels are repeated, and there are fewer of them.
         larger = F.interpolate(self.norm(features), size=skip.shape[2:], mode="nearest")
         return self.join(torch.cat([self.narrow(larger), skip], 1))
+
+
+class Up(nn.Module):
+    """One level of the way up.
+
+    Args:
+        merge: joins the features from below with the skip connection.
+        blocks: of the stage.
+        channels: of its features.
+    """
+
+    def __init__(self, merge: Merge, blocks: Sequence[nn.Module], channels: int) -> None:
+        super().__init__()
+        self.merge = merge
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = ChannelLayerNorm(channels)
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        """(B, C, *S') and the skip connection (B, C', *S) to (B, channels, *S)."""
+        return self.norm(self.blocks(self.merge(features, skip)))
 
 
 def _at_least(shape: Sequence[int], images: Tensor) -> Tensor:
