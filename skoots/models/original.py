@@ -96,7 +96,7 @@ def read_network(weights: Mapping[str, Tensor]) -> OriginalNetwork:
 def _found(weights: Mapping[str, Tensor], name: str, axes: int) -> Tensor:
     if name not in weights:
         raise SnapshotError(f"The weights are not those of a UNeXT of the original SKOOTS: they lack {name}.")
-    if weights[name].ndim != axes:
+    if weights[name].ndim != axes or not weights[name].numel():
         raise SnapshotError(
             f"The weights are not those of a UNeXT of the original SKOOTS: {name} has the shape "
             f"{tuple(weights[name].shape)}."

@@ -94,6 +94,10 @@ def read_original(path: Path | str) -> OriginalModel:
         SnapshotError: the file is missing or damaged, or is not such a file.
     """
     path = Path(path)
+    if path.is_file() and path.stat().st_size and not _begins_with(path, b"PK", b"\x80"):
+        raise SnapshotError(
+            f"{path} is no model file of the original SKOOTS, which torch wrote; they end in .trch."
+        )
     state = _load(path)
     config = _config(state, path, ".")
     weights = state.get("model_state_dict")
@@ -141,10 +145,10 @@ def _load(path: Path) -> Any:
     return load_safely(_without_yacs(path), path)
 
 
-def _begins_with(path: Path, beginning: bytes) -> bool:
+def _begins_with(path: Path, *beginnings: bytes) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(len(beginning)) == beginning
+            return file.read(max(map(len, beginnings))).startswith(beginnings)
     except OSError:
         return False  # verifying says why
 
