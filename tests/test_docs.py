@@ -102,6 +102,7 @@ def test_a_command_of_a_block_is_understood(
     verb = "compare" if "--against" in words else words[0].replace("-", "_")
     if verb == "evaluate" and "--snapshot" in words:
         verb = "evaluate_snapshot"
+    verb = "import_model" if verb == "import" else verb
     monkeypatch.setattr(api, verb, reached)
     assert main(words) == 2
     assert capsys.readouterr().err == "skoots: reached.\n"

@@ -6,6 +6,7 @@ from skoots.api.demo import Demo, demo
 from skoots.api.evaluate import Evaluation, evaluate
 from skoots.api.evaluate_snapshot import SnapshotEvaluation, evaluate_snapshot
 from skoots.api.import_config import ImportedConfig, import_config
+from skoots.api.import_model import ImportedModel, import_model
 from skoots.api.inspect import SnapshotReport, compare, inspect
 from skoots.api.parts import registries
 from skoots.api.plan import Plan, plan
@@ -25,6 +26,7 @@ __all__ = [
     "Demo",
     "Evaluation",
     "ImportedConfig",
+    "ImportedModel",
     "LoadedModel",
     "Plan",
     "Preview",
@@ -42,6 +44,7 @@ __all__ = [
     "evaluate",
     "evaluate_snapshot",
     "import_config",
+    "import_model",
     "inspect",
     "load_model",
     "load_weights",

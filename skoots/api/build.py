@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from skoots.config import Config, load_config
 from skoots.config.faults import Faults
@@ -41,7 +42,7 @@ from skoots.models.criteria.weighted_sum import WeightedSum
 from skoots.models.heads.base import HEADS, Head
 from skoots.models.necks.base import NECKS
 from skoots.models.predictors.base import PREDICTORS
-from skoots.models.segmentation_model import SegmentationModel
+from skoots.models.segmentation_model import Outputs, SegmentationModel
 from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.models.weights import load_weights, misfit
 from skoots.registry import accepted_facts, split_node
@@ -307,15 +308,15 @@ def decoder_of(config: Config, changes: Mapping[str, Any] | None = None) -> Deco
 # From a snapshot -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A trained model with all that segmenting needs.
+@dataclass(eq=False, repr=False)
+class LoadedModel(nn.Module):
+    """A trained model with all that segmenting needs; called, it is the network.
 
     Args:
         model: on its device, in evaluation mode.
         config: the resolved config it was trained with.
         facts: channels, dimensions and voxel size that it was built for.
-        device: where it lies.
+        device: where it was put.
         snapshot: the file.
         epoch: after which it was saved.
         intensity: statistics of its training volumes, None if the snapshot holds none.
@@ -351,6 +352,18 @@ class LoadedModel:
         section = self.config.inference.model_copy(update={"decoding": self.decoding})
         return decoder_of(self.config.model_copy(update={"inference": section}), changes)
 
+    def __new__(cls, *arguments: Any, **named: Any) -> LoadedModel:
+        made = super().__new__(cls)
+        nn.Module.__init__(made)  # before the fields, of which one is a module, are set
+        return made
+
+    def __post_init__(self) -> None:
+        self.eval()
+
+    def forward(self, images: Tensor) -> Outputs:
+        """(B, C, *S) normalised images, on the model's device, to ``{head: {output: (B, channels, *S)}}``."""
+        return self.model(images)
+
     def normalising_by(self, statistics: str) -> LoadedModel:
         """The same model with another ``data.normalize_by``."""
         data = self.config.data.model_copy(update={"normalize_by": statistics})
@@ -366,6 +379,35 @@ def config_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if not isinstance(state.get("cfg"), dict):
         raise SnapshotError(f"{path} holds weights but no config, so the model cannot be built from it.")
     return state["cfg"]
+
+
+def model_of(
+    config: Config, facts: DataFacts, weights: Mapping[str, Tensor], path: Path
+) -> SegmentationModel:
+    """The model that a config describes, with its trained weights.
+
+    Args:
+        config: of the file.
+        facts: of the data that it was trained on.
+        weights: of every tensor of the model, by name.
+        path: the file, for messages.
+
+    Raises:
+        SnapshotError: the weights do not fit the config.
+    """
+    try:
+        with AllocationLimit(weights.values()):
+            model = build_model(config, facts, pretrained=False)
+    except SnapshotError as error:
+        raise SnapshotError(
+            f"{path} does not fit the model that its config describes (it {error})."
+        ) from error
+    try:
+        load_weights(model, weights)
+    except SnapshotError as error:
+        fits = misfit(model, weights)
+        raise SnapshotError(f"{path} does not fit the model that its config describes ({fits}).") from error
+    return model
 
 
 def load_model(
@@ -393,25 +435,13 @@ def load_model(
     config = load_config(config_in(state, path), plugins=plugins, trusted=False)
     stored = state["facts"]
     facts = DataFacts(stored["in_channels"], stored["spatial_dims"], tuple(stored["voxel_size"]))
-    chosen = trained_weights(state, weights)
-    try:
-        with AllocationLimit(chosen.values()):
-            model = build_model(config, facts, pretrained=False)
-    except SnapshotError as error:
-        raise SnapshotError(
-            f"{path} does not fit the model that its config describes (it {error})."
-        ) from error
-    try:
-        load_weights(model, chosen)
-    except SnapshotError as error:
-        fits = misfit(model, chosen)
-        raise SnapshotError(f"{path} does not fit the model that its config describes ({fits}).") from error
+    model = model_of(config, facts, trained_weights(state, weights), path)
     if "ema_net" in state:
         log.info("%s: %s weights.", path, "raw" if weights == "raw" else "EMA")
     where = choose_device(device)
     intensity = IntensityRecord.from_plain(stored["intensity"]) if "intensity" in stored else None
     return LoadedModel(
-        model.to(where).eval(),
+        model.to(where),
         config,
         facts,
         where,

@@ -13,7 +13,7 @@ from typing import Any
 
 from skoots.api.build import PRETRAINED, config_in
 from skoots.errors import SnapshotError
-from skoots.snapshots import file_sha256, read_reference, trained_weights, write_snapshot
+from skoots.snapshots import check_free, file_sha256, read_reference, trained_weights, write_snapshot
 
 NUMBERS = ("epoch", "step", "acc")
 AVERAGE = ("count", "epochs", "value", "statistics")
@@ -73,30 +73,10 @@ def publish(
         SnapshotError: there is no such snapshot, the output exists or cannot be written.
     """
     path = Path(output)
-    check_place(path, overwrite)
+    check_free(path, overwrite)
     state, source = read_reference(snapshot)
     write_snapshot({**_public(state, source), "net": trained_weights(state, weights)}, path)
     return Publication(path, source, path.stat().st_size, file_sha256(path))
-
-
-def check_place(path: Path, overwrite: bool) -> None:
-    """Whether a snapshot may be written there, asked before any work.
-
-    Args:
-        path: a file.
-        overwrite: replace it if it exists.
-
-    Raises:
-        SnapshotError: it may not.
-    """
-    if path.is_dir():
-        raise SnapshotError(f"{path} is a folder; name a file, such as {path / 'model.pt'}.")
-    if path.exists() and not overwrite:
-        raise SnapshotError(f"{path} exists; choose another output or say --overwrite.")
-    if not path.absolute().parent.is_dir():
-        raise SnapshotError(
-            f"{path} cannot be written: the folder {path.parent} does not exist. Make it first."
-        )
 
 
 def _public(state: Mapping[str, Any], source: Path) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import numpy as np
 
 from skoots.api.build import LoadedModel, decoder_of, in_voxels_of, load_model, map_channels
 from skoots.api.intensity import normalised
-from skoots.api.publish import check_place
 from skoots.api.segment import make_plan
 from skoots.api.snapshot_data import open_fitting, with_data
 from skoots.data.labelled_volume import LabelledVolume
@@ -26,7 +25,7 @@ from skoots.inference.segment_volume import Plan, predict_tiles
 from skoots.inference.tuning import LEAST_GAIN, Known, can_begin, choose_decoder, neighbours
 from skoots.inference.windows import drawn_windows
 from skoots.instances import DECODERS, Decoder, Maps, MapType
-from skoots.snapshots import find_snapshot, locked, read_snapshot, write_snapshot
+from skoots.snapshots import check_free, find_snapshot, locked, read_snapshot, write_snapshot
 from skoots.snapshots.run_folder import LOCK
 from skoots.volumes import read_labels
 from skoots.volumes.map_store import MapStore
@@ -127,7 +126,7 @@ def tune(
             in them; another process trains in its run.
     """
     if output is not None:
-        check_place(Path(output), overwrite)
+        check_free(Path(output), overwrite)
     folder = find_snapshot(snapshot).parent
     in_a_run = output is None and (folder / LOCK).exists()
     with locked(folder) if in_a_run else nullcontext():

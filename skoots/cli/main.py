@@ -31,6 +31,7 @@ from skoots.cli import (
     view,
 )
 from skoots.cli import import_config as import_old_config
+from skoots.cli import import_model as import_old_model
 from skoots.cli import list as list_parts
 from skoots.cli.options import DEBUG, Debug, judge_paths
 from skoots.errors import ECHO, SkootsError, Terminated, heard_signals, signal_of
@@ -191,6 +192,7 @@ _add("check", check.check, check.EXAMPLES)
 _add("preview", preview.preview, preview.EXAMPLES)
 _add("list", list_parts.list_parts, list_parts.EXAMPLES)
 _add("view", view.view, view.EXAMPLES)
+_add("import", import_old_model.import_model, import_old_model.EXAMPLES)
 _add("import-config", import_old_config.import_config, import_old_config.EXAMPLES)
 _add("demo", demo.demo, demo.EXAMPLES)
 

@@ -23,12 +23,14 @@ from skoots.registry import did_you_mean
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "adamax": "Adamax"}
 SCHEDULERS = {"cosine_annealing_warm_restarts": "CosineAnnealingWarmRestarts"}
 CRITERIA = {"tversky": "Tversky", "soft_cldice": "SoftDiceClDice"}
-NETWORKS = {"bism_unext": "UNet", "bism_unet": "UNet"}
+NETWORKS = {"bism_unext": "UNeXT", "bism_unet": "UNet"}
+ACTIVATIONS = {name: name for name in ("gelu", "relu", "silu", "selu")}
 NORMS = {"layernorm": "layer", "batchnorm": "batch"}
 GREY_RANGE = 4  # standard deviations in the range 0 to 1, as the preset `original` takes them
 SWA = {"swa_start": 100, "swa_lr": 0.05}  # fixed in the original's training function
 
 OTHER_NETWORK = "a detail of the old network, which is not the one written here"
+SAME_BLOCKS = "the original has but one that is known here, and UNeXT is made of it"
 ONE_DEVICE = "no matter of a result; data.augment_on says where crops are made"
 ONE_MASK = (
     "the mask is every voxel within `radius` of the skeleton in physical distance, with gaps between objects"
@@ -37,15 +39,9 @@ SPARSE = "for voxels whose truth is unknown there is data.ignore_label; loss and
 WITHOUT_COUNTERPART = {
     "SYSTEM.NUM_CPUS": "processes that load crops are train_settings.dataloader_workers",
     "MODEL.IN_CHANNELS": "read from the images",
-    "MODEL.OUT_CHANNELS": "the heads read as many features as model.backbone.channels begins with",
-    "MODEL.DEPTHS": OTHER_NETWORK,
-    "MODEL.KERNEL_SIZE": "UNet chooses kernels by the voxel size; `kernels` of the backbone sets them",
-    "MODEL.DROP_PATH_RATE": OTHER_NETWORK,
-    "MODEL.LAYER_SCALE_INIT_VALUE": OTHER_NETWORK,
-    "MODEL.ACTIVATION": f"{OTHER_NETWORK}; UNet uses relu",
-    "MODEL.BLOCK": OTHER_NETWORK,
-    "MODEL.CONCAT_BLOCK": OTHER_NETWORK,
-    "MODEL.UPSAMPLE_BLOCK": OTHER_NETWORK,
+    "MODEL.BLOCK": SAME_BLOCKS,
+    "MODEL.CONCAT_BLOCK": SAME_BLOCKS,
+    "MODEL.UPSAMPLE_BLOCK": SAME_BLOCKS,
     "TRAIN.TARGET": "the heads under model.heads say what is learnt",
     "TRAIN.LOAD_PRETRAINED_OPTIMIZER": "resume_training_from takes the optimizer's state too",
     "TRAIN.TRANSFORM_DEVICE": ONE_DEVICE,
@@ -62,6 +58,23 @@ WITHOUT_COUNTERPART = {
     "EXPERIMENTAL.DIST_THR": SPARSE,
     "EXPERIMENTAL.BACKGROUND_N_ERODE": SPARSE,
     "EXPERIMENTAL.BACKGROUND_SLICE_PERCENTAGE": SPARSE,
+}
+UNET_LACKS = {  # what UNeXT has and the network for bism_unet has not
+    "MODEL.OUT_CHANNELS": "the heads read as many features as model.backbone.channels begins with",
+    "MODEL.DEPTHS": OTHER_NETWORK,
+    "MODEL.KERNEL_SIZE": "UNet chooses kernels by the voxel size; `kernels` of the backbone sets them",
+    "MODEL.DROP_PATH_RATE": OTHER_NETWORK,
+    "MODEL.LAYER_SCALE_INIT_VALUE": OTHER_NETWORK,
+    "MODEL.ACTIVATION": f"{OTHER_NETWORK}; UNet uses relu",
+}
+KNOWN_NETWORK = {  # what the network of a model file must be, so that it can be built here
+    "MODEL.ARCHITECTURE": ("bism_unext",),
+    "MODEL.ACTIVATION": tuple(ACTIVATIONS),
+    "MODEL.BLOCK": ("block3d",),
+    "MODEL.CONCAT_BLOCK": ("concatconv3d",),
+    "MODEL.UPSAMPLE_BLOCK": ("upsamplelayer3d",),
+    "MODEL.NORMALIZATION": ("layernorm",),
+    "TRAIN.TARGET": ("skoots",),
 }
 NOT_DISTURBING = (  # settings of AUGMENTATION that are about something else
     "CROP_WIDTH",
@@ -149,12 +162,28 @@ def translate(old: OriginalSettings, name: str = "imported", gpus: int = 0) -> T
     tree = translator.tree(re.sub(r'[/\\:*?"<>|]', "_", name).strip(". ") or "imported")
     if translator.faults:
         raise ConfigError(translator.faults)
+    reasons = WITHOUT_COUNTERPART if translator.is_unext else WITHOUT_COUNTERPART | UNET_LACKS
     without: dict[bool, list[Note]] = {True: [], False: []}
     for setting, value, default in each_setting(old):
-        if setting in WITHOUT_COUNTERPART:
-            said = Note(setting, f"is {shown(value)}; {WITHOUT_COUNTERPART[setting]}")
+        if setting in reasons:
+            said = Note(setting, f"is {shown(value)}; {reasons[setting]}")
             without[value != default].append(said)
     return Translation(tree, translator.remarks, without[True], without[False])
+
+
+def check_network(old: OriginalSettings, source: str) -> None:
+    """Whether a trained network of the original can be built here.
+
+    Raises:
+        ConfigError: with every setting of another network.
+    """
+    faults = [
+        Fault(setting, f"is {shown(value)}, and a network can be imported with {' or '.join(known)} only", "")
+        for setting, value, _ in each_setting(old)
+        if (known := KNOWN_NETWORK.get(setting)) is not None and value.lower() not in known
+    ]
+    if faults:
+        raise ConfigError(faults, source)
 
 
 def to_zyx(triple: Sequence[float]) -> list[float]:
@@ -307,10 +336,16 @@ class _Translator:
 
     # Model
 
+    @property
+    def is_unext(self) -> bool:
+        return NETWORKS.get(self.old.MODEL.ARCHITECTURE.lower()) == "UNeXT"
+
     def backbone(self) -> Tree:
         model = self.old.MODEL
         network = self.choice("MODEL.ARCHITECTURE", model.ARCHITECTURE, NETWORKS)
         norm = self.choice("MODEL.NORMALIZATION", model.NORMALIZATION, NORMS)
+        if self.is_unext:
+            return self.unext()
         half = model.DIMS[: len(model.DIMS) // 2 + 1]
         text = f"is {shown(model.ARCHITECTURE)}; the nearest network here is {network}"
         self.remarks.append(Note("MODEL.ARCHITECTURE", f"{text}, which old weights do not fit"))
@@ -321,6 +356,32 @@ class _Translator:
             "type": Line(network, f"MODEL.ARCHITECTURE {model.ARCHITECTURE}: the nearest network here"),
             "channels": Line(half, "MODEL.DIMS, the way down"),
             "norm": Line(norm, "MODEL.NORMALIZATION"),
+        }
+
+    def unext(self) -> Tree:
+        model = self.old.MODEL
+        self.alike("MODEL.DEPTHS", model.DEPTHS, "MODEL.DIMS", model.DIMS)
+        if len(model.DIMS) % 2 == 0:
+            problem = f"is {shown(model.DIMS)}, an even number of stages"
+            self.faults.append(Fault("MODEL.DIMS", problem, "Name the way down, the deepest, the way up."))
+        if model.KERNEL_SIZE % 2 == 0:
+            self.faults.append(Fault("MODEL.KERNEL_SIZE", f"is {model.KERNEL_SIZE}", "Write an odd number."))
+        if model.NORMALIZATION.lower() == "batchnorm":
+            text = f"is {shown(model.NORMALIZATION)}; UNeXT normalises over channels, as layernorm does"
+            self.remarks.append(Note("MODEL.NORMALIZATION", text))
+        # At 0 the original has no factors, and so nothing is scaled.
+        scale = tidy(model.LAYER_SCALE_INIT_VALUE) if model.LAYER_SCALE_INIT_VALUE > 0 else 1
+        return {
+            "type": Line("UNeXT", "MODEL.ARCHITECTURE bism_unext"),
+            "dims": Line(model.DIMS, "MODEL.DIMS"),
+            "depths": Line(model.DEPTHS, "MODEL.DEPTHS"),
+            "kernel": Line(model.KERNEL_SIZE, "MODEL.KERNEL_SIZE"),
+            "out_channels": Line(model.OUT_CHANNELS, "MODEL.OUT_CHANNELS"),
+            "activation": Line(
+                self.choice("MODEL.ACTIVATION", model.ACTIVATION, ACTIVATIONS), "MODEL.ACTIVATION"
+            ),
+            "drop_path": Line(tidy(model.DROP_PATH_RATE), "MODEL.DROP_PATH_RATE"),
+            "layer_scale": Line(scale, "MODEL.LAYER_SCALE_INIT_VALUE"),
         }
 
     def heads(self) -> Tree:
@@ -465,9 +526,14 @@ class _Translator:
         paths, setting = self.old.TRAIN.PRETRAINED_MODEL_PATH, "TRAIN.PRETRAINED_MODEL_PATH"
         if not paths:
             return {}
-        text = f"is {shown(paths)}; weights of the old network do not fit the one written here"
+        if self.is_unext:
+            text = (
+                f"is {shown(paths)}; skoots import FILE -o snapshot.pt makes a snapshot of it to begin with"
+            )
+        else:
+            text = f"is {shown(paths)}; weights of the old network do not fit the one written here"
         self.remarks.append(Note(setting, text))
-        return {"weights": Line({"from": paths[0]}, f"{setting}: of another network", active=False)}
+        return {"weights": Line({"from": paths[0]}, f"{setting}: import it first", active=False)}
 
     # Faults
 

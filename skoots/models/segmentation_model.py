@@ -69,7 +69,7 @@ class SegmentationModel(nn.Module):
 
     @property
     def stride(self) -> tuple[int, ...]:
-        """D integers that must divide the shape the backbone sees; ``forward`` pads to them."""
+        """D integers; tiles that begin at multiples of them are seen as in the whole image."""
         return self.backbone.stride
 
     @property
@@ -100,7 +100,7 @@ class SegmentationModel(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """(B, C, *S) images of any shape to outputs of the same *S."""
         shape = images.shape[2:]
-        features: Tensor = self.backbone(pad_to_multiple(images, self.stride))
+        features: Tensor = self.backbone(pad_to_multiple(images, self.backbone.divisibility))
         if self.neck is not None:
             features = self.neck(features)
         window = (slice(None), slice(None), *(slice(0, n) for n in shape))

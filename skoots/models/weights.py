@@ -108,7 +108,9 @@ def load_weights(
     Raises:
         SnapshotError: as ``match_weights``; the module is as it was.
     """
-    targets = {name: value for name, value in _bare(module.state_dict()).items() if isinstance(value, Tensor)}
+    targets = {
+        name: value for name, value in bare_names(module.state_dict()).items() if isinstance(value, Tensor)
+    }
     matching = match_weights(targets, offered, strict, parts)
     sources = _named_as_in_model(offered, matching.parts)
     with torch.no_grad():
@@ -158,7 +160,7 @@ def match_weights(
         SnapshotError: the model lacks a part; nothing fits, or nothing in one of the parts; under ``True``
             anything differs; under ``"no_key_matching"`` the order is ambiguous.
     """
-    model = _shapes(_bare(wanted))
+    model = _shapes(bare_names(wanted))
     for part in parts:
         _check_part(part, model)
     outermost = _outermost(parts)
@@ -167,7 +169,7 @@ def match_weights(
     pairs = _pairs(want, offer, strict, outermost)
     for part in parts or ("",):
         if not _within(pairs, [part]):
-            raise _nothing_fits(part, want, _shapes(_bare(offered)))
+            raise _nothing_fits(part, want, _shapes(bare_names(offered)))
     matching = _matching(pairs, want, offer, outermost)
     if strict is True and (faults := matching.faults()):
         raise SnapshotError(
@@ -210,7 +212,7 @@ def _matching(pairs: dict[str, str], want: Shapes, offer: Shapes, parts: tuple[s
 # Names ------------------------------------------------------------------------------------------------------
 
 
-def _bare(named: Mapping[str, T]) -> dict[str, T]:
+def bare_names(named: Mapping[str, T]) -> dict[str, T]:
     """The same values under the names that the module has without its wrappers."""
     bare = {".".join(p for p in name.split(".") if p != COMPILED): value for name, value in named.items()}
     # Names without a dot are the wrapper's own, such as the counter of an AveragedModel. A model's own child
@@ -225,7 +227,7 @@ def _bare(named: Mapping[str, T]) -> dict[str, T]:
 
 def _named_as_in_model(offered: Mapping[str, T], parts: Sequence[str]) -> dict[str, T]:
     """The file's values under the bare model's names, also if the file holds the one part alone."""
-    bare = _bare(offered)
+    bare = bare_names(offered)
     if len(parts) != 1 or _within(bare, parts):
         return bare
     return {f"{parts[0]}.{name}": value for name, value in bare.items()}

@@ -9,9 +9,18 @@ names (``net``, ``acc``, ``epoch``, ``optimizer_state_dict``, ``scaler_state_dic
 from skoots.snapshots.averaging import admit, average_weights, trained_weights
 from skoots.snapshots.contents import plain
 from skoots.snapshots.download import download_weights, is_address
-from skoots.snapshots.files import FORMAT, checksum, file_sha256, link, read_snapshot, verify, write_snapshot
+from skoots.snapshots.files import (
+    FORMAT,
+    check_free,
+    checksum,
+    file_sha256,
+    link,
+    read_snapshot,
+    verify,
+    write_snapshot,
+)
 from skoots.snapshots.host_copy import HostCopy
-from skoots.snapshots.layouts import read_config, read_weights
+from skoots.snapshots.layouts import OriginalModel, read_config, read_original, read_weights
 from skoots.snapshots.manager import Saved, SnapshotManager
 from skoots.snapshots.names import (
     POOL,
@@ -33,6 +42,7 @@ __all__ = [
     "POOL",
     "PREFIX",
     "HostCopy",
+    "OriginalModel",
     "Saved",
     "Scored",
     "SnapshotManager",
@@ -40,6 +50,7 @@ __all__ = [
     "aliases_of",
     "among_equals",
     "average_weights",
+    "check_free",
     "checksum",
     "download_weights",
     "epochs_by_name",
@@ -59,6 +70,7 @@ __all__ = [
     "rank",
     "read_config",
     "read_newest",
+    "read_original",
     "read_reference",
     "read_snapshot",
     "read_weights",

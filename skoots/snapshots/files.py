@@ -43,6 +43,22 @@ _ZIP_END_LENGTH = 22
 # Writing ----------------------------------------------------------------------------------------------------
 
 
+def check_free(path: Path, overwrite: bool) -> None:
+    """Whether a snapshot may be written where the user says.
+
+    Raises:
+        SnapshotError: it is a folder, it exists and may not be replaced, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise SnapshotError(f"{path} is a folder; name a file, such as {path / 'model.pt'}.")
+    if path.exists() and not overwrite:
+        raise SnapshotError(f"{path} exists; choose another output or say --overwrite.")
+    if not path.absolute().parent.is_dir():
+        raise SnapshotError(
+            f"{path} cannot be written: the folder {path.parent} does not exist. Make it first."
+        )
+
+
 class _HashingFile(io.RawIOBase):
     """Passes bytes on to a file and keeps their digest."""
 

@@ -4,12 +4,15 @@ dicts."""
 from __future__ import annotations
 
 import io
+import math
 import pickletools
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from skoots.errors import SnapshotError
@@ -25,6 +28,25 @@ LAYOUTS = {  # key that holds the weights -> whose layout that is
 # The config of the original SKOOTS is an object of this class, a dict with three flags.
 _YACS_NODE = b"cyacs.config\nCfgNode\n"
 _DICT = b"ccollections\nOrderedDict\n"
+
+
+@dataclass(frozen=True)
+class OriginalModel:
+    """What a model file of the original SKOOTS holds.
+
+    Args:
+        config: its settings, as plain dicts.
+        weights: tensors by the original's names.
+        mean: of the training images, a number for each channel or one for all; None if the file has none.
+        deviation: of the training images, likewise.
+        epochs: after which it was saved.
+    """
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    mean: list[float] | None
+    deviation: list[float] | None
+    epochs: int
 
 
 def read_weights(path: Path | str, which: str = "auto") -> tuple[dict[str, Tensor], str]:
@@ -62,14 +84,58 @@ def read_config(path: Path | str) -> dict[str, Any]:
     Raises:
         SnapshotError: the file is missing or damaged, or holds no config.
     """
-    state = _load(Path(path))
+    return _config(_load(Path(path)), path, "; give its YAML file instead.")
+
+
+def read_original(path: Path | str) -> OriginalModel:
+    """A model file of the original SKOOTS; never is code of it run.
+
+    Raises:
+        SnapshotError: the file is missing or damaged, or is not such a file.
+    """
+    path = Path(path)
+    if path.is_file() and path.stat().st_size and not _begins_with(path, b"PK", b"\x80"):
+        raise SnapshotError(
+            f"{path} is no model file of the original SKOOTS, which torch wrote; they end in .trch."
+        )
+    state = _load(path)
+    config = _config(state, path, ".")
+    weights = state.get("model_state_dict")
+    if not _is_weights(weights):
+        raise SnapshotError(
+            f"{path} holds no weights under the key model_state_dict, as the model files of the "
+            "original SKOOTS do."
+        )
+    losses = state.get("avg_epoch_loss")
+    # The original begins its list of losses with a number that stands for none.
+    epochs = len(losses) - 1 if isinstance(losses, list) and losses else 0
+    mean, deviation = (_statistic(state, f"dataset_{name}", path) for name in ("mean", "std"))
+    if deviation is not None and min(deviation) <= 0:
+        raise SnapshotError(f"{path}: dataset_std is {deviation}, and images cannot be divided by that.")
+    return OriginalModel(config, dict(weights), mean, deviation, epochs)
+
+
+def _config(state: Any, path: Path | str, remedy: str) -> dict[str, Any]:
     config = state.get("cfg") if isinstance(state, Mapping) else None
     if not isinstance(config, Mapping):
         raise SnapshotError(
-            f"{path} holds no config under the key cfg, as the model files of the original SKOOTS do; "
-            "give its YAML file instead."
+            f"{path} holds no config under the key cfg, as the model files of the original SKOOTS do{remedy}"
         )
     return dict(config)
+
+
+def _statistic(state: Mapping[str, Any], key: str, path: Path) -> list[float] | None:
+    """Numbers, which may stand alone, in a list or in a tensor; None if there are none."""
+    value = state.get(key)
+    if value is None:
+        return None
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError):
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise SnapshotError(f"{path}: {key} must be a number, and is {value!r:.60}.")
+    return numbers
 
 
 def _load(path: Path) -> Any:
@@ -79,10 +145,10 @@ def _load(path: Path) -> Any:
     return load_safely(_without_yacs(path), path)
 
 
-def _begins_with(path: Path, beginning: bytes) -> bool:
+def _begins_with(path: Path, *beginnings: bytes) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(len(beginning)) == beginning
+            return file.read(max(map(len, beginnings))).startswith(beginnings)
     except OSError:
         return False  # verifying says why
 

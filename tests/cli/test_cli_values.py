@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import typer
+from original_model import random_weights, write_model
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 
 from skoots.cli.main import app, main
@@ -62,6 +63,7 @@ SOUND: dict[str, tuple[dict[str, str], list[str]]] = {  # arguments and options 
     "preview": ({"config": "c.yaml"}, []),
     "list": ({"kind": "necks"}, []),
     "view": ({"volume": "f/v.tif"}, []),
+    "import": ({"old": "old.trch"}, ["--output=i.pt", "--overwrite"]),
     "import-config": ({"old": "old.yaml"}, ["--output=new.yaml", "--overwrite"]),
     "demo": ({}, ["--overwrite", QUIET]),
 }
@@ -78,6 +80,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     tifffile.imwrite("f/v.labels.tif", labels.astype(np.uint16))
     Path("c.yaml").write_text(CONFIG)
     Path("old.yaml").write_text("TRAIN: {NUM_EPOCHS: 5}\n")
+    write_model(Path("old.trch"), random_weights())
     assert main(["train", "c.yaml", "--quiet"]) == 0
     run = next(Path("runs/c").resolve().iterdir())
     yield {"RUN": str(run), "SNAPSHOT": str(run / "snapshot-latest.pt")}
@@ -185,6 +188,7 @@ def test_outputs_that_cannot_be_named(words: dict[str, str], capfd: pytest.Captu
         ("plan", "f", "--output=.", "--overwrite", "--memory=2", SIZE): "cannot be written: Is a directory",
         ("import-config", "old.yaml", "--output=.", "--overwrite"): "cannot be written: Is a directory",
         ("publish", words["SNAPSHOT"], "--output=.", "--overwrite"): "is a folder; name a file",
+        ("import", "old.trch", "--output=.", "--overwrite"): "is a folder; name a file",
     }
     there = sorted(os.listdir())
     for argv, problem in problems.items():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from original_model import random_weights, write_model
 
 from skoots.cli.main import main
 from skoots.config.yaml12 import dump
@@ -197,6 +198,7 @@ def verbs(out: Path) -> dict[str, list[str]]:
         "plan": ["plan", "data", "-o", f"{out}/p.yaml", "--device", "cpu"],
         "preview": ["preview", "tiny.yaml", "-o", f"{out}/p.png"],
         "skeletonize": ["skeletonize", str(out), "--threads", "1"],
+        "import": ["import", "old.trch", "-o", f"{out}/i.pt"],
         "import-config": ["import-config", "old.yml", "-o", f"{out}/n.yaml"],
     }
 
@@ -205,6 +207,7 @@ def verbs(out: Path) -> dict[str, list[str]]:
 def out(folder: Path, tmp_path: Path) -> Path:
     np.save(folder / "flat.npy", np.random.default_rng(0).integers(0, 999, (64, 64), np.uint16))
     (folder / "old.yml").write_text("TRAIN:\n  LEARNING_RATE: 0.001\n")
+    write_model(folder / "old.trch", random_weights())
     for path in (folder / "data").glob("a.*tif"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path

@@ -752,6 +752,7 @@ VERBS = [
     "check",
     "preview",
     "list",
+    "import",
     "import-config",
     "demo",
 ]
@@ -761,6 +762,8 @@ def called(words: Sequence[str]) -> str:
     """The function of the api that a command calls."""
     if words[0] == "evaluate" and "--snapshot" in words:
         return "evaluate_snapshot"
+    if words[0] == "import":
+        return "import_model"
     return "compare" if "--against" in words else words[0].replace("-", "_")
 
 

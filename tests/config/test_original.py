@@ -24,6 +24,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "original_skoots.md"
 SETTINGS = list(each_setting(OriginalSettings()))
 OTHER_NAMES = {
     "MODEL.ARCHITECTURE": "bism_unet",
+    "MODEL.ACTIVATION": "SiLU",
+    "MODEL.KERNEL_SIZE": 5,
     "MODEL.NORMALIZATION": "batchnorm",
     "TRAIN.OPTIMIZER": "adamax",
 }
@@ -51,8 +53,19 @@ def at(tree: dict[str, Any], path: str) -> Any:
 @pytest.mark.parametrize(
     ("old", "path", "value"),
     [
-        ("MODEL: {DIMS: [8, 16, 24, 32, 24, 16, 8]}", "model.backbone.channels", [8, 16, 24, 32]),
-        ("MODEL: {NORMALIZATION: batchnorm}", "model.backbone.norm", "batch"),
+        (
+            "MODEL: {ARCHITECTURE: bism_unet, DIMS: [8, 16, 32, 16, 8], NORMALIZATION: batchnorm}",
+            "model.backbone",
+            {"type": "UNet", "channels": [8, 16, 32], "norm": "batch"},
+        ),
+        (
+            "MODEL: {DIMS: [8, 16, 8], DEPTHS: [1, 3, 2], KERNEL_SIZE: 5, ACTIVATION: ReLU, OUT_CHANNELS: 4}",
+            "model.backbone",
+            {
+                **{"type": "UNeXT", "dims": [8, 16, 8], "depths": [1, 3, 2], "kernel": 5, "out_channels": 4},
+                **{"activation": "relu", "drop_path": 0, "layer_scale": 1},
+            },
+        ),
         ("MODEL: {COMPILE: true}", "runner.compile", True),
         ("SKOOTS: {VECTOR_SCALING: [1, 2, 3]}", "model.heads.vector.scale", [3, 1, 2]),
         ("SKOOTS: {ANISOTROPY: [1.5, 1, 4]}", "data.voxel_size", [4, 1.5, 1]),
@@ -349,6 +362,10 @@ def test_all_faults_come_at_once_with_near_misses() -> None:
             "OPTIMIZER_KEYWORD_ARGUMENTS.lr: has a setting of its own",
         ),
         ("TRAIN: {SCHEDULER: cosine}", "TRAIN.SCHEDULER: is .cosine."),
+        ("MODEL: {ACTIVATION: mish}", 'MODEL.ACTIVATION: is "mish"'),
+        ("MODEL: {KERNEL_SIZE: 4}", "MODEL.KERNEL_SIZE: is 4. Write an odd number"),
+        ("MODEL: {DEPTHS: [1]}", "MODEL.DEPTHS: has 1 entries and MODEL.DIMS has 5"),
+        ("MODEL: {DIMS: [8, 8], DEPTHS: [1, 1]}", "MODEL.DIMS: is .8, 8., an even number of stages"),
         ("MODEL: {ARCHITECTURE: unext}", "Did you mean bism_unext"),
         (
             "TRAIN: {TRAIN_DATA_DIR: [a, b], TRAIN_SAMPLE_PER_IMAGE: [1]}",

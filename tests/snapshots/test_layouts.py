@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from original_model import CfgNode, Pickled
 
 from skoots.errors import SnapshotError
 from skoots.snapshots import read_config, read_weights, write_snapshot
@@ -43,29 +44,6 @@ def test_own_snapshots(tmp_path: Path) -> None:
     path = write_snapshot({"net": W, "ema_net": E, **EPOCH}, tmp_path / "s.pt")
     weights, owner = read_weights(path)
     assert owner == "skoots" and weights["w"].tolist() == [1] * 3
-
-
-class CfgNode(dict):
-    """As of yacs, which the original SKOOTS keeps its config in."""
-
-
-CfgNode.__module__, CfgNode.__qualname__ = "yacs.config", "CfgNode"
-
-
-class Pickled:
-    """A pickle module that takes our word for where a class is from."""
-
-    Unpickler, load, loads = pickle.Unpickler, pickle.load, pickle.loads
-
-    class Pickler(pickle._Pickler):
-        def save_global(self, obj: Any, name: str | None = None) -> None:
-            if obj is CfgNode:
-                self.write(b"cyacs.config\nCfgNode\n")
-                self.memoize(obj)
-            else:
-                super().save_global(obj, name)
-
-        dispatch = {**pickle._Pickler.dispatch, type: save_global}  # noqa: RUF012
 
 
 def test_files_of_the_original_with_their_config(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from skoots.models.backbones.base import Backbone
 from skoots.models.backbones.unet import UNet
+from skoots.models.backbones.unext import UNeXT
 from skoots.models.criteria.base import Criterion
 from skoots.models.criteria.cldice import SoftClDice, SoftDiceClDice
 from skoots.models.criteria.tversky import Dice, Tversky
@@ -23,6 +24,11 @@ from skoots.testing import BackboneContract, CriterionContract, HeadContract, Ne
 class TestUNet(BackboneContract):
     def make(self, in_channels: int, spatial_dims: int) -> Backbone:
         return UNet(in_channels, spatial_dims, channels=(4, 8))
+
+
+class TestUNeXT(BackboneContract):
+    def make(self, in_channels: int, spatial_dims: int) -> Backbone:
+        return UNeXT(in_channels, spatial_dims, dims=(4, 8, 4), depths=(1, 1, 1), kernel=3)
 
 
 class TestConvNeck(NeckContract):

@@ -17,7 +17,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         out_channels: channels of the features.
         spatial_dims: 2 or 3.
-        stride: D integers; a shape that they divide needs no padding, and tiles begin at multiples of them.
+        stride: D integers; tiles begin at multiples of them.
         receptive_field: D integers; voxels on either side that one output voxel depends on (the halo of exact
             tiling).
     """
@@ -27,6 +27,11 @@ class Backbone(nn.Module, ABC):
     stride: tuple[int, ...]
     receptive_field: tuple[int, ...]
 
+    @property
+    def divisibility(self) -> tuple[int, ...]:
+        """D integers that must divide the shape of the images; the model pads to them."""
+        return self.stride
+
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, *S) images to (B, out_channels, *S) features."""
@@ -35,5 +40,5 @@ class Backbone(nn.Module, ABC):
 BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     Backbone,
-    home=[f"skoots.models.backbones.{name}" for name in ("unet", "timm_unet", "monai_net")],
+    home=[f"skoots.models.backbones.{name}" for name in ("unet", "unext", "timm_unet", "monai_net")],
 )
