@@ -14,7 +14,7 @@ from skoots.geometry import relative_spacing
 from skoots.models.targets.affinity import AffinityTarget
 from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.models.targets.boundary import BoundaryTarget
-from skoots.models.targets.core import CoreMaskTarget, CoreOffsetTarget
+from skoots.models.targets.object_core import CoreMaskTarget, CoreOffsetTarget
 from skoots.models.targets.relative_depth import RelativeDepthTarget
 from skoots.samples import Batch, Sample
 

@@ -10,7 +10,7 @@ from skoots.models.heads.base import HEADS
 from skoots.models.heads.probability import ProbabilityHead
 from skoots.models.predictors.base import Predictor
 from skoots.models.targets.base import TargetGenerator
-from skoots.models.targets.core import CoreMaskTarget
+from skoots.models.targets.object_core import CoreMaskTarget
 from skoots.ranges import Count, NotNegative, Number
 
 

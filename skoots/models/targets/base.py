@@ -24,7 +24,7 @@ TARGET_GENERATORS: Registry[TargetGenerator] = Registry(
     home=[
         "skoots.models.targets.affinity",
         "skoots.models.targets.boundary",
-        "skoots.models.targets.core",
+        "skoots.models.targets.object_core",
         "skoots.models.targets.foreground",
         "skoots.models.targets.offset",
         "skoots.models.targets.relative_depth",
