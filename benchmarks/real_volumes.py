@@ -42,7 +42,7 @@ COLUMNS = ("F1", "F1@0.75", "PQ", "VOI_split", "VOI_merge")
 NECKS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 SMOOTHINGS = (0.0, 1.0, 2.0)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-SECONDS = 120.0  # of a search for a decoder
+SECONDS = 600.0  # of a search for a decoder, which is seldom so long
 Sources = list[dict[str, Any]]
 
 FORMS: dict[str, list[str]] = {
