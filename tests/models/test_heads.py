@@ -145,12 +145,12 @@ def test_before_any_head_counts_the_loss_is_zero_with_a_gradient_of_zero():
 class TestVectorHead:
     def test_sigma_decays_once_an_epoch_has_passed(self):
         head = VectorHead(2, 2, scale=5, sigma=8.0, sigma_decay=[(0.5, 3), (0.1, 10)])
-        sigmas = [head.sigma(epoch)[0] for epoch in (1, 3, 4, 10, 11)]
+        sigmas = [head.sigma_at(epoch)[0] for epoch in (1, 3, 4, 10, 11)]
         assert sigmas == pytest.approx([8, 8, 4, 4, 0.4])
 
     def test_lengths_are_physical_or_voxels_per_axis(self):
         head = VectorHead(2, 3, voxel_size=(4, 1, 2), scale=12, sigma=[3, 2, 1])
-        assert head.scale.tolist() == [3, 12, 6] and head.sigma(1) == (3, 2, 1)
+        assert head.scale.tolist() == [3, 12, 6] and head.sigma_at(1) == (3, 2, 1)
 
     def test_scale_is_saved_with_the_weights_and_auto_must_be_decided(self):
         assert "scale" in VectorHead(2, 2, scale=5).state_dict()
