@@ -11,6 +11,7 @@ from torch import nn
 
 from skoots.data.augment import Window
 from skoots.data.labelled_volume import make_sample
+from skoots.models.backbones.base import Feature
 from skoots.models.backbones.unet import UNet
 from skoots.models.criteria.tversky import Dice, Tversky
 from skoots.models.heads.base import HEADS
@@ -23,6 +24,8 @@ from skoots.models.targets.skeleton_mask import SkeletonMaskTarget
 from skoots.samples import Batch
 from skoots.skeletons import offset_to_prob, skeleton_mask, skeletonize
 from skoots.synthetic import make_volume
+
+ONE_FEATURE = [Feature("features", 4, (1, 1, 1))]
 
 
 def make_batch(shape=(12, 20, 20), voxel_size=None, seeds=(0, 1), unknown=0.2):
@@ -200,11 +203,13 @@ def test_skeleton_target_takes_a_radius():
 
 
 def test_facts_of_the_model():
-    model = make_model(neck=ConvNeck(4, 3, kernel=5))
+    model = make_model(neck=ConvNeck(ONE_FEATURE, 3, kernel=5))
     assert model.spatial_dims == 3 and model.stride == (2, 2, 2)
     assert model.receptive_field == tuple(r + 2 + 1 for r in model.backbone.receptive_field)
     assert model.vector_scale == (6, 6, 6)
-    assert SegmentationModel(UNet(channels=(2,)), {"semantic": SemanticHead(2)}).vector_scale is None
+    assert model.vector_sigma(1) == (4, 4, 4) and model.finest_channels == 4
+    plain = SegmentationModel(UNet(channels=(2,)), {"semantic": SemanticHead(2)})
+    assert plain.vector_scale is None and plain.vector_sigma(1) is None and plain.finest_channels == 2
 
 
 def norms(module):
@@ -212,7 +217,7 @@ def norms(module):
 
 
 def test_frozen_statistics_stay_in_training():
-    model, batch = make_model(freeze_bn_stats=True, neck=ConvNeck(4, 3)), make_batch()
+    model, batch = make_model(freeze_bn_stats=True, neck=ConvNeck(ONE_FEATURE, 3)), make_batch()
     before = [n.running_mean.clone() for n in norms(model.backbone)]
     model.train()
     model(batch.images)
