@@ -251,7 +251,10 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
     if wanted is False or (wanted == "auto" and not by_itself):
         return model
     layouts = {2: torch.channels_last, 3: torch.channels_last_3d}
-    return model.to(memory_format=layouts[facts.spatial_dims])
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.ndim == facts.spatial_dims + 2:  # a network that passes volumes by slice has others, too
+            tensor.data = tensor.data.contiguous(memory_format=layouts[facts.spatial_dims])
+    return model
 
 
 def _build_neck(node: str | Mapping[str, Any], facts: Mapping[str, Any]) -> Neck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import getattr_static
@@ -17,14 +18,20 @@ from skoots.models.necks.base import Neck
 from skoots.runtime import without_trials
 
 SMALL = 16  # voxels along an axis of the image, at least
+MOST_NUMBERS = 2**26  # in that image
 T = TypeVar("T")
 
 
 def small_image(in_channels: int, stride: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """(1, C, *S) zeros that ``stride`` divides, the last axis longer than the others."""
+    """(1, C, *S) zeros that ``stride`` divides."""
+    return torch.zeros(1, in_channels, *small_shape(stride), device=device)
+
+
+def small_shape(stride: Sequence[int]) -> list[int]:
+    """D voxels: ``SMALL`` or one stride along each axis, and a stride more along the last."""
     shape = [-(-SMALL // s) * s for s in stride]
     shape[-1] += stride[-1]
-    return torch.zeros(1, in_channels, *shape, device=device)
+    return shape
 
 
 class Rehearsal:
@@ -49,6 +56,7 @@ class Rehearsal:
         _facts(name, backbone, ("spatial_dims", "stride", "receptive_field"))
         _lengths(name, "stride", backbone.stride, self.spatial_dims)
         _features(name, backbone)
+        self._possible(name, backbone.stride)
         self.image = small_image(self.in_channels, backbone.stride)
         given = _run(name, backbone, "an image", lambda: backbone(self.image))
         if isinstance(given, Tensor) and len(backbone.features) > 1:
@@ -62,6 +70,14 @@ class Rehearsal:
         self.features = backbone.named(given)
         for feature in backbone.features:
             self._check(name, feature)
+
+    def _possible(self, name: str, stride: Sequence[int]) -> None:
+        shape = small_shape(stride)
+        if self.in_channels * math.prod(shape) > MOST_NUMBERS:
+            raise PluginError(
+                f"{name} of stride {list(stride)} needs images of {' x '.join(map(str, shape))} voxels at least, "
+                "far more than can be tried. Give it fewer levels, or smaller strides."
+            )
 
     def _check(self, name: str, promised: Feature) -> None:
         given = self.features.get(promised.name)
