@@ -18,7 +18,7 @@ from skoots.models.necks.base import Neck
 from skoots.runtime import without_trials
 
 SMALL = 16  # voxels along an axis of the image, at least
-MOST_NUMBERS = 2**26  # in that image
+MOST_VOXELS = 2**26  # of that image
 T = TypeVar("T")
 
 
@@ -73,10 +73,10 @@ class Rehearsal:
 
     def _possible(self, name: str, stride: Sequence[int]) -> None:
         shape = small_shape(stride)
-        if self.in_channels * math.prod(shape) > MOST_NUMBERS:
+        if math.prod(shape) > MOST_VOXELS:
             raise PluginError(
-                f"{name} of stride {list(stride)} needs images of {' x '.join(map(str, shape))} voxels at least, "
-                "far more than can be tried. Give it fewer levels, or smaller strides."
+                f"{name} of stride {list(stride)} needs images of {' x '.join(map(str, shape))} voxels at "
+                "least, far more than can be tried. Give it fewer levels, or smaller strides."
             )
 
     def _check(self, name: str, promised: Feature) -> None:

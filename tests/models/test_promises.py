@@ -50,7 +50,7 @@ def wrong_name(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ({"stride": (4, 4, 4)}, r"publishes stride \[4, 4, 4\] for 2 dimensions"),
         ({"stride": (2, 2)}, r"publishes stride \[2, 2\], no multiple of that of 'quarter'"),
         ({"features": ("half",)}, r"publishes features \('half',\), must be Feature\("),
-        ({"features": (Feature("b", 1, (4, 4)), Feature("a", 1, (2, 2)))}, "names of their own, the finest first"),
+        ({"features": (Feature("b", 1, (4, 4)), Feature("a", 1, (2, 2)))}, "own, the finest first"),
         ({"features": (Feature("a", 1, (2, 2)), Feature("a", 1, (4, 4)))}, "names of their own"),
         ({"give": wrong_name}, r"'quarter' of 1 channels at stride \[4, 4\], and gave 'half', 'qarter'"),
         ({"stride": (4, 2**40)}, r"needs images of 16 x \d+ voxels at least, far more"),
