@@ -37,7 +37,8 @@ class SnapshotError(SkootsError):
 
 
 class PluginError(SkootsError):
-    """A plugin cannot be imported, or a registry has no part of the name asked for."""
+    """A plugin cannot be imported, a registry has no part of the name asked for, or a part does not give what
+    it promises."""
 
 
 class Terminated(KeyboardInterrupt):

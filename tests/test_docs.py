@@ -178,7 +178,11 @@ def test_python_that_calls_a_verb_runs(
     exec(compile(text, "block", "exec"), {})
 
 
-IN_EXAMPLES = {"class RimTarget": "custom_head.py", "class RimDecoder": "custom_decoder.py"}
+IN_EXAMPLES = {
+    "class RimTarget": "custom_head.py",
+    "class RimDecoder": "custom_decoder.py",
+    "class Coarse": "custom_backbone.py",
+}
 
 
 @pytest.mark.parametrize(("name", "example"), IN_EXAMPLES.items())

@@ -40,8 +40,9 @@ from skoots.models.backbones.base import BACKBONES
 from skoots.models.criteria.base import CRITERIA, Criterion
 from skoots.models.criteria.weighted_sum import WeightedSum
 from skoots.models.heads.base import HEADS, Head
-from skoots.models.necks.base import NECKS
+from skoots.models.necks.base import NECKS, Neck
 from skoots.models.predictors.base import PREDICTORS
+from skoots.models.promises import Rehearsal, small_image
 from skoots.models.segmentation_model import Outputs, SegmentationModel
 from skoots.models.targets.base import TARGET_GENERATORS
 from skoots.models.weights import load_weights, misfit
@@ -51,6 +52,7 @@ from skoots.snapshots import read_reference, trained_weights
 
 log = logging.getLogger("skoots")
 PRETRAINED = ("pretrained", "pretrained_file")
+DEFAULT_NECK = "UNetDecoder"
 FREEZING = ("freeze_bn_stats", "freeze_bn_weights")
 Volumes = list[tuple[LabelledVolume, int]]
 
@@ -198,7 +200,8 @@ def with_scale(config: Config, scale: Sequence[float]) -> Config:
 
 
 def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> SegmentationModel:
-    """Backbone, neck and heads; each is built from what the part before it publishes.
+    """Backbone, neck and heads; each is built from what the part before it publishes, and tried on a small
+    image. Features that need a neck get ``DEFAULT_NECK``, if the config names none.
 
     Args:
         config: its ``model`` section, and ``runner.channels_last``.
@@ -208,6 +211,7 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
     Raises:
         ConfigError: ``backbone_output_channels`` does not agree with the backbone, or arguments do not fit
         together.
+        PluginError: a part does not give what it promises.
     """
     section = config.model
     name, arguments = split_node(section.backbone)
@@ -218,29 +222,47 @@ def build_model(config: Config, facts: DataFacts, pretrained: bool = True) -> Se
         backbone = BACKBONES.build({"type": name, **arguments}, **vars(facts))
     except (ValueError, TypeError) as error:
         raise ConfigError([Fault("model.backbone", str(error).rstrip("."), "")]) from error
-    if section.backbone_output_channels not in (None, backbone.out_channels):
+    rehearsal = Rehearsal(facts.in_channels, facts.spatial_dims)
+    rehearsal.backbone(backbone)
+    finest = backbone.features[0].channels
+    if section.backbone_output_channels not in (None, finest):
         raise ConfigError(
             [
                 Fault(
                     "model.backbone_output_channels",
-                    f"says {section.backbone_output_channels} and {name} gives {backbone.out_channels}",
-                    f"Write {backbone.out_channels}, or leave the key out",
+                    f"says {section.backbone_output_channels} and {name} gives {finest}",
+                    f"Write {finest}, or leave the key out",
                 )
             ]
         )
-    here = {**vars(facts), "in_channels": backbone.out_channels}
-    neck = None
-    if section.neck is not None:
-        neck = NECKS.build(section.neck, **here)
-        here["in_channels"] = neck.out_channels
+    neck, channels = None, finest
+    if section.neck is not None or backbone.needs_neck:
+        neck = _build_neck(
+            section.neck or {"type": DEFAULT_NECK}, {**vars(facts), "features": backbone.features}
+        )
+        rehearsal.neck(neck)
+        channels = neck.out_channels
+    here = {**vars(facts), "in_channels": channels}
     heads = {name: _build_head(name, node, here) for name, node in section.heads.items()}
+    for title, head in heads.items():
+        rehearsal.head(title, head)
     model = SegmentationModel(backbone, heads, neck, **freezing)
     wanted = config.runner.channels_last
     by_itself = facts.spatial_dims == 3 and not config.runner.fsdp  # which takes contiguous weights only
     if wanted is False or (wanted == "auto" and not by_itself):
         return model
     layouts = {2: torch.channels_last, 3: torch.channels_last_3d}
-    return model.to(memory_format=layouts[facts.spatial_dims])
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.ndim == facts.spatial_dims + 2:  # a network that passes volumes by slice has others, too
+            tensor.data = tensor.data.contiguous(memory_format=layouts[facts.spatial_dims])
+    return model
+
+
+def _build_neck(node: str | Mapping[str, Any], facts: Mapping[str, Any]) -> Neck:
+    try:
+        return NECKS.build(node, **facts)
+    except (ValueError, TypeError) as error:
+        raise ConfigError([Fault("model.neck", str(error).rstrip("."), "")]) from error
 
 
 def _build_head(name: str, node: Mapping[str, Any], facts: Mapping[str, Any]) -> Head:
@@ -274,11 +296,11 @@ def _build_criterion(node: Any, facts: Mapping[str, Any]) -> Criterion:
 
 
 def map_channels(model: SegmentationModel, in_channels: int) -> dict[str, int]:
-    """Names and channels of all maps that a model gives, found by a prediction of the smallest image."""
+    """Names and channels of all maps that a model gives, found by a prediction of a small image."""
     training = model.training
     device = next(model.parameters()).device
     with torch.inference_mode(), without_trials():
-        maps = model.maps(model.eval()(torch.zeros(1, in_channels, *model.stride, device=device)))
+        maps = model.maps(model.eval()(small_image(in_channels, model.stride, device)))
     model.train(training)
     return {name: values.shape[1] for name, (_, values) in maps.items()}
 

@@ -34,6 +34,7 @@ from skoots.data.loaders import Loader
 from skoots.data.sources import Described, check_alike
 from skoots.errors import ConfigError, Fault
 from skoots.geometry import relative_spacing
+from skoots.models.backbones.base import Feature
 from skoots.models.segmentation_model import SegmentationModel
 from skoots.runtime import choose_device, free_memory, seed_everything
 from skoots.samples import Batch
@@ -154,6 +155,9 @@ def prepare(
         config = with_scale(config, scale)
         decided.append(f"vector scale auto: {_short(scale)} voxels.")
     model = build_model(config, facts, pretrained=with_weights).to(where)
+    if model.neck is not None and config.model.neck is None:
+        config = _with(config, "model", neck={"type": type(model.neck).__name__})
+        decided.append(f"neck: {type(model.neck).__name__}, for {_of_several(model.backbone.features)}.")
     if config.runner.sync_batchnorm and processes.world > 1:
         model = with_sync_batchnorm(model, where)
     if processes.rank:  # weights are alike, but dropout is not
@@ -189,6 +193,14 @@ def _decide_workers(prepared: Prepared, world: int) -> None:
     prepared.workers = count
     prepared.config = _with(prepared.config, "train_settings", dataloader_workers=count)
     prepared.decided.append(f"dataloader workers auto: {count}; {why}.")
+
+
+def _of_several(features: Sequence[Feature]) -> str:
+    """The features of a backbone, in words."""
+    strides = [_short(feature.stride) for feature in (features[0], features[-1])]
+    if len(features) == 1:
+        return f"features at stride {strides[0]}"
+    return f"{len(features)} features at strides {' to '.join(strides)}"
 
 
 def _with(config: Config, section: str, **values: Any) -> Config:

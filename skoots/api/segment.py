@@ -158,7 +158,7 @@ def make_plan(
         device=loaded.device,
         core=None if wanted is None else tuple(wanted),
         halo=None if settings.halo == "auto" else tuple(settings.halo),
-        voxels_at_once=affordable_voxels(loaded.model.backbone.out_channels),
+        voxels_at_once=affordable_voxels(loaded.model.finest_channels),
         spoilt=tuple(nonfinite_weights(loaded.model)),
     )
 

@@ -215,9 +215,13 @@ class ModelSection(Section):
         "`freeze_bn_weights` are understood for every backbone",
     )
     backbone_output_channels: Positive | None = Field(
-        default=None, description="channels of the features, if they are to be checked"
+        default=None, description="channels of the finest feature, if they are to be checked"
     )
-    neck: Node | None = Field(default=None, description="from features to features")
+    neck: Node | None = Field(
+        default=None,
+        description="from features to the resolution of the image; by default `UNetDecoder`, if the backbone "
+        "gives several or coarse ones",
+    )
     heads: Annotated[dict[str, HeadNode], BeforeValidator(_as_heads), Field(min_length=1)] = Field(
         default=DEFAULT_HEADS,
         description="from features to outputs; a head may own a `target_generator`, a `predictor` "

@@ -107,7 +107,8 @@ class _Inspector(NodeInspector):
                 "backbone": self.part(
                     BACKBONES, model.backbone, "model.backbone", SHAPE_FACTS, extra=freezing
                 ),
-                "neck": model.neck and self.part(NECKS, model.neck, "model.neck", SHAPE_FACTS),
+                "neck": model.neck
+                and self.part(NECKS, model.neck, "model.neck", SHAPE_FACTS, hidden=("features",)),
                 "heads": {name: self.head(node, f"model.heads.{name}") for name, node in model.heads.items()},
             }
         )

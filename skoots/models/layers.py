@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -53,6 +54,31 @@ def make_conv(
     if any(k % 2 == 0 for k in kernel):
         raise ValueError(f"kernel {kernel} must be odd along every axis")
     return CONV[spatial_dims](inputs, outputs, kernel, padding=tuple(k // 2 for k in kernel), bias=bias)
+
+
+def conv_block(
+    spatial_dims: int, inputs: int, outputs: int, kernels: Sequence[tuple[int, ...]], norm: Norm
+) -> nn.Sequential:
+    """Convolution, normalisation and ReLU for each of the kernels.
+
+    Args:
+        spatial_dims: 2 or 3.
+        inputs: channels before it.
+        outputs: channels after it.
+        kernels: D odd integers for each convolution.
+        norm: of each.
+    """
+    layers: list[nn.Module] = []
+    for kernel in kernels:
+        layers += [make_conv(spatial_dims, inputs, outputs, kernel, bias=norm != "batch")]
+        layers += [make_norm(norm, spatial_dims, outputs), nn.ReLU(inplace=True)]
+        inputs = outputs
+    return nn.Sequential(*layers)
+
+
+def kernel_at(spacing: Sequence[float]) -> tuple[int, ...]:
+    """Edges of a convolution for voxels of a size: 1 along axes that are much coarser than the finest."""
+    return tuple(3 if s <= 2 * min(spacing) else 1 for s in spacing)
 
 
 def single(values: Tensor) -> Tensor:

@@ -24,9 +24,13 @@ class SegmentationModel(nn.Module):
     Args:
         backbone: from images to features.
         heads: by name; the name is the key of outputs, losses and weights.
-        neck: between the two, or None.
+        neck: brings several features, or coarse ones, to the images' resolution; None if the backbone gives
+            one feature that has it.
         freeze_bn_stats: batch norms of the backbone keep their running statistics in training.
         freeze_bn_weights: batch norms of the backbone keep their weights.
+
+    Raises:
+        ValueError: the features need a neck.
     """
 
     def __init__(
@@ -38,6 +42,9 @@ class SegmentationModel(nn.Module):
         freeze_bn_weights: bool = False,
     ) -> None:
         super().__init__()
+        if neck is None and backbone.needs_neck:
+            given = ", ".join(map(str, backbone.features))
+            raise ValueError(f"{type(backbone).__name__} gives {given}: a neck must bring them together")
         self.backbone = backbone
         self.neck = neck
         self.heads = nn.ModuleDict(heads)
@@ -81,28 +88,30 @@ class SegmentationModel(nn.Module):
         return tuple(b + n + max(h) for b, n, h in zip(self.backbone.receptive_field, neck, zip(*heads)))
 
     @property
+    def finest_channels(self) -> int:
+        """Channels at the images' resolution, of which a tile's memory is mostly made."""
+        features = self.backbone.features[:1] if not self.backbone.needs_neck else ()
+        return max([*(f.channels for f in features), *([self.neck.out_channels] if self.neck else [])])
+
+    @property
     def vector_scale(self) -> tuple[float, ...] | None:
         """D voxels that a vector of length 1 spans; None without a vector head."""
-        for head in self.heads.values():
-            scale = getattr(head, "scale", None)
-            if isinstance(scale, Tensor):
-                return tuple(scale.tolist())
-        return None
+        scales = [head.scale for _, head in self.named_heads() if head.scale is not None]
+        return tuple(scales[0].tolist()) if scales else None
 
     def vector_sigma(self, epoch: int) -> tuple[float, ...] | None:
         """D voxels within which a vector counts as a hit at an epoch; None without a vector head."""
-        for head in self.heads.values():
-            sigma = getattr(head, "sigma", None)
-            if callable(sigma):
-                return tuple(sigma(epoch))
-        return None
+        sigmas = [head.sigma_at(epoch) for _, head in self.named_heads()]
+        return next((sigma for sigma in sigmas if sigma is not None), None)
 
     def forward(self, images: Tensor) -> Outputs:
         """(B, C, *S) images of any shape to outputs of the same *S."""
         shape = images.shape[2:]
-        features: Tensor = self.backbone(pad_to_multiple(images, self.backbone.divisibility))
-        if self.neck is not None:
-            features = self.neck(features)
+        images = pad_to_multiple(images, self.backbone.divisibility)
+        given = self.backbone.named(self.backbone(images))
+        features: Tensor = (
+            given[self.backbone.features[0].name] if self.neck is None else self.neck(images, given)
+        )
         window = (slice(None), slice(None), *(slice(0, n) for n in shape))
         features = features[window]
         return {name: head(features) for name, head in self.named_heads()}

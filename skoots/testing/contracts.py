@@ -13,6 +13,7 @@ it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -23,10 +24,11 @@ import torch
 from skoots.data.augment import Augmentation, Window
 from skoots.geometry import Box, tile_volume
 from skoots.instances import Decoder, Maps
-from skoots.models.backbones.base import Backbone
+from skoots.models.backbones.base import Backbone, Feature
 from skoots.models.criteria.base import Criterion
 from skoots.models.heads.base import Head
 from skoots.models.necks.base import Neck
+from skoots.models.promises import Rehearsal
 from skoots.samples import Batch, Sample
 from skoots.skeletons import nearest_offsets, skeleton_mask, skeletonize
 from skoots.synthetic import make_volume
@@ -97,50 +99,85 @@ class BackboneContract(ABC):
     def make(self, in_channels: int, spatial_dims: int) -> Backbone:
         """The backbone under test."""
 
-    def test_publishes_facts(self, spatial_dims: int) -> None:
-        backbone = self.make(1, spatial_dims)
-        assert backbone.spatial_dims == spatial_dims
-        assert backbone.out_channels >= 1
-        assert len(backbone.stride) == len(backbone.receptive_field) == spatial_dims
-
-    def test_features_have_the_images_shape(self, spatial_dims: int) -> None:
+    def test_gives_the_features_that_it_promises(self, spatial_dims: int) -> None:
         backbone = self.make(2, spatial_dims).eval()
+        assert backbone.spatial_dims == spatial_dims
+        assert len(backbone.stride) == len(backbone.receptive_field) == spatial_dims
+        Rehearsal(2, spatial_dims).backbone(backbone)
         shape = tuple(3 * s for s in backbone.stride)
-        features = backbone(torch.randn(1, 2, *shape))
-        assert features.shape == (1, backbone.out_channels, *shape)
+        given = backbone.named(backbone(torch.randn(2, 2, *shape)))
+        for feature in backbone.features:
+            size = [n // s for n, s in zip(shape, feature.stride)]
+            assert given[feature.name].shape == (2, feature.channels, *size), feature
 
     def test_voxels_beyond_the_receptive_field_do_not_matter(self, spatial_dims: int) -> None:
         backbone = self.make(1, spatial_dims).eval()
-        reach = backbone.receptive_field
-        shape = tuple(-(-(r + 8) // s) * s + s for r, s in zip(reach, backbone.stride))
-        images = torch.randn(1, 1, *shape)
-        changed = images.clone()
-        changed[..., -1] += 10.0
-        with torch.no_grad():
-            difference = (backbone(images) - backbone(changed)).abs()
-        untouched = difference[..., : shape[-1] - 1 - reach[-1]]
-        assert untouched.numel() and float(untouched.max()) < 1e-4
+        for axis, (reach, stride) in enumerate(zip(backbone.receptive_field, backbone.stride)):
+            shape = [2 * s for s in backbone.stride]
+            shape[axis] = -(-(reach + 8) // stride) * stride + stride
+            last, images = shape[axis] - 1, torch.randn(1, 1, *shape)
+            changed = images.clone()
+            changed.select(2 + axis, last).add_(10.0)
+            with torch.no_grad():
+                before, after = (backbone.named(backbone(image)) for image in (images, changed))
+            for feature in backbone.features:
+                far = -(-(last - reach) // feature.stride[axis])
+                difference = (before[feature.name] - after[feature.name]).abs().narrow(2 + axis, 0, far)
+                assert difference.numel() and float(difference.max()) < 1e-4, (axis, feature)
 
     def test_gradients_reach_every_weight(self, spatial_dims: int) -> None:
         backbone = self.make(1, spatial_dims).train()
-        shape = tuple(4 * s for s in backbone.stride)
-        backbone(torch.randn(2, 1, *shape)).square().mean().backward()
+        given = backbone.named(backbone(torch.randn(2, 1, *(2 * s for s in backbone.stride))))
+        torch.stack([given[f.name].square().mean() for f in backbone.features]).sum().backward()
         assert all(p.grad is not None for p in backbone.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 class NeckContract(ABC):
-    """What every neck promises."""
+    """What every neck promises.
+
+    Attributes:
+        strides: of the features that it is tried on, along all axes.
+    """
+
+    strides: Sequence[int] = (1, 2, 4)
 
     @abstractmethod
-    def make(self, in_channels: int, spatial_dims: int) -> Neck:
+    def make(self, features: Sequence[Feature], in_channels: int, spatial_dims: int) -> Neck:
         """The neck under test."""
 
-    def test_features_keep_their_shape(self, spatial_dims: int) -> None:
-        neck = self.make(4, spatial_dims).eval()
-        features = neck(torch.randn(1, 4, *SHAPES[spatial_dims]))
-        assert features.shape == (1, neck.out_channels, *SHAPES[spatial_dims])
+    def given(self, spatial_dims: int, edge: int = 16) -> tuple[Neck, torch.Tensor, dict[str, torch.Tensor]]:
+        """The neck, images of two channels, and features of them."""
+        facts = [Feature(f"stride{s}", 3 + s, (s,) * spatial_dims) for s in self.strides]
+        images = torch.randn(2, 2, *(edge,) * spatial_dims)
+        features = {
+            fact.name: torch.randn(2, fact.channels, *(edge // n for n in fact.stride)) for fact in facts
+        }
+        return self.make(facts, 2, spatial_dims), images, features
+
+    def test_features_come_to_the_images_resolution(self, spatial_dims: int) -> None:
+        neck, images, features = self.given(spatial_dims)
+        assert neck.eval()(images, features).shape == (2, neck.out_channels, *images.shape[2:])
         assert len(neck.receptive_field) == spatial_dims
+
+    def test_voxels_beyond_the_receptive_field_do_not_matter(self, spatial_dims: int) -> None:
+        neck, images, features = self.given(spatial_dims, edge=32)
+        neck.eval()
+        with torch.no_grad():
+            before = neck(images, features)
+            for stride, name in zip((1, *self.strides), (None, *features)):
+                for axis, reach in enumerate(neck.receptive_field):
+                    changed = {key: value.clone() for key, value in features.items()}
+                    image = images.clone()
+                    (image if name is None else changed[name]).select(2 + axis, -1).add_(10.0)
+                    far = images.shape[2 + axis] - stride - reach
+                    difference = (before - neck(image, changed)).abs().narrow(2 + axis, 0, far)
+                    assert difference.numel() and float(difference.max()) < 1e-4, (name, axis)
+
+    def test_gradients_reach_every_weight(self, spatial_dims: int) -> None:
+        neck, images, features = self.given(spatial_dims)
+        neck.train()(images, features).square().mean().backward()
+        assert all(p.grad is not None for p in neck.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
@@ -159,6 +196,12 @@ class HeadContract(ABC):
             for name, tensor in tensors.items():
                 assert isinstance(name, str)
                 assert tensor.shape[0] == 2 and tensor.shape[2:] == SHAPES[spatial_dims]
+
+    def test_facts_of_vectors_have_a_number_for_each_axis(self, spatial_dims: int) -> None:
+        head = self.make(4, spatial_dims)
+        sigma = head.sigma_at(1)
+        assert head.scale is None or head.scale.shape == (spatial_dims,)
+        assert sigma is None or len(sigma) == spatial_dims
 
     def test_loss_is_a_finite_scalar_with_a_gradient(self, spatial_dims: int) -> None:
         head, batch = self.make(4, spatial_dims), example_batch(spatial_dims)

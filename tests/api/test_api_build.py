@@ -367,3 +367,29 @@ def test_a_config_that_asks_for_more_than_its_weights_is_refused(
     with pytest.raises(SnapshotError, match="does not fit the model that its config describes"):
         load({}, in_channels=60_000, intensity={**state["facts"]["intensity"], "volumes": [],
              "pooled": {"shift": [0.0] * 60_000, "scale": [1.0] * 60_000, "compress": False}})  # fmt: skip
+
+
+# Backbones of several features ------------------------------------------------------------------------------
+
+
+def test_coarse_features_get_a_decoder(make_config: Make) -> None:
+    pytest.importorskip("timm")
+    backbone = {"type": "TimmEncoder", "model_name": "resnet10t", "levels": 2}
+    model = model_of(make_config(model={"backbone": backbone, "backbone_output_channels": 64}))
+    assert type(model.neck).__name__ == "UNetDecoder"
+    assert model(torch.zeros(1, 1, 7, 9))["vector"]["vector"].shape == (1, 2, 7, 9)
+    pyramid = make_config(model={"backbone": backbone, "neck": {"type": "FPN", "out_channels": 5}})
+    assert model_of(pyramid).heads["semantic"].conv.in_channels == 5  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"model\.neck.*ConvNeck takes one feature"):
+        model_of(make_config(model={"backbone": backbone, "neck": {"type": "ConvNeck"}}))
+    with pytest.raises(ConfigError, match=r"model\.neck\.features.*unknown"):
+        model_of(make_config(model={"backbone": backbone, "neck": {"type": "FPN", "features": []}}))
+    volumes = DataFacts(2, 3, (4.0, 1.0, 1.0))
+    fused = model_of(make_config(model={"backbone": backbone, "neck": {"type": "SliceFusion"}}), volumes)
+    assert fused(torch.zeros(1, 2, 3, 7, 9))["vector"]["vector"].shape == (1, 3, 3, 7, 9)
+
+
+def test_what_monai_is_called_elsewhere() -> None:
+    from skoots.models.backbones.base import BACKBONES
+
+    assert BACKBONES.name_of("MonaiNetwork") == "MonaiNet"

@@ -22,10 +22,9 @@ RESUME = (
 SECTION = {"optimizer": "runner", "scheduler": "runner"}  # what a fragment stands in
 ONLY_IN_DEEPLABCUT = {
     "model": {
-        "model.backbone.type", "model.heads.bodypart.type", "model.heads.bodypart.predictor.type",
+        "model.heads.bodypart.type", "model.heads.bodypart.predictor.type",
         "model.heads.bodypart.target_generator.type",
     },
-    "hrnet": {"model.backbone.type"},
     "detector": {"detector.model.type"},
 }  # fmt: skip
 
@@ -148,12 +147,11 @@ def test_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_model_blocks_with_the_parts_that_they_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that brings the page's parts is all that these blocks need."""
-    from skoots.models.backbones.base import BACKBONES
     from skoots.models.heads.base import HEADS
     from skoots.models.predictors.base import PREDICTORS
     from skoots.models.targets.base import TARGET_GENERATORS
 
-    for registry in (BACKBONES, HEADS, PREDICTORS, TARGET_GENERATORS):
+    for registry in (HEADS, PREDICTORS, TARGET_GENERATORS):
         registry.names()
         monkeypatch.setattr(registry, "_parts", dict(registry._parts))  # type: ignore[attr-defined]
     (tmp_path / "pose.py").write_text(POSE_PLUGIN)
@@ -167,24 +165,27 @@ def test_model_blocks_with_the_parts_that_they_name(tmp_path: Path, monkeypatch:
             "target_generator": {"type": "HeatmapPlateauGenerator"},
         }
     }
-    backbone = load_config(block("hrnet", tmp_path)).model.backbone
-    assert backbone == {
-        "type": "HRNet", "model_name": "hrnet_w32", "pretrained": True, "interpolate_branches": False,
-        "increased_channel_count": True,
-    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "channels"), [("model", 18), ("hrnet", 128)])
+def test_the_networks_of_the_page_have_the_channels_of_the_page(
+    name: str, channels: int, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    from skoots.api.build import DataFacts, build_model
+
+    model = parse(block(name, tmp_path).read_text())[0]["model"]
+    section = {key: model[key] for key in ("backbone", "backbone_output_channels")}
+    config = load_config({"model": {**section, "heads": {"semantic": None}}})
+    assert config.model.backbone == model["backbone"]
+    built = build_model(config, DataFacts(3, 2, (1.0, 1.0)), pretrained=False)
+    assert built.backbone.features[0].channels == config.model.backbone_output_channels == channels
 
 
 POSE_PLUGIN = """
-from skoots.models.backbones.base import BACKBONES, Backbone
 from skoots.models.heads.base import HEADS, Head
 from skoots.models.predictors.base import PREDICTORS, Predictor
 from skoots.models.targets.base import TARGET_GENERATORS, TargetGenerator
-
-@BACKBONES.register_module()
-class HRNet(Backbone):
-    def __init__(self, model_name: str = "hrnet_w32", pretrained: bool = False,
-                 interpolate_branches: bool = False, increased_channel_count: bool = False) -> None:
-        super().__init__()
 
 @HEADS.register_module
 class HeatmapHead(Head):

@@ -165,7 +165,7 @@ def test_sigma_shrinks_in_the_same_epochs() -> None:
         for multiplier, end in decay:
             if end < epoch:
                 factor *= multiplier
-        assert head.sigma(epoch + 1) == pytest.approx((4 * factor, 8 * factor, 8 * factor))
+        assert head.sigma_at(epoch + 1) == pytest.approx((4 * factor, 8 * factor, 8 * factor))
 
 
 @pytest.mark.parametrize("start", [-1, 0, 1, 10, -5])

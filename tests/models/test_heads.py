@@ -11,6 +11,7 @@ from torch import nn
 
 from skoots.data.augment import Window
 from skoots.data.labelled_volume import make_sample
+from skoots.models.backbones.base import Feature
 from skoots.models.backbones.unet import UNet
 from skoots.models.criteria.tversky import Dice, Tversky
 from skoots.models.heads.base import HEADS
@@ -25,6 +26,8 @@ from skoots.skeletons import offset_to_prob, skeletonize
 from skoots.skeletons.depth import relative_depth
 from skoots.skeletons.mask import core_mask
 from skoots.synthetic import make_volume
+
+ONE_FEATURE = [Feature("features", 4, (1, 1, 1))]
 
 
 def make_batch(shape=(12, 20, 20), voxel_size=None, seeds=(0, 1), unknown=0.2):
@@ -148,12 +151,12 @@ def test_before_any_head_counts_the_loss_is_zero_with_a_gradient_of_zero():
 class TestVectorHead:
     def test_sigma_decays_once_an_epoch_has_passed(self):
         head = VectorHead(2, 2, scale=5, sigma=8.0, sigma_decay=[(0.5, 3), (0.1, 10)])
-        sigmas = [head.sigma(epoch)[0] for epoch in (1, 3, 4, 10, 11)]
+        sigmas = [head.sigma_at(epoch)[0] for epoch in (1, 3, 4, 10, 11)]
         assert sigmas == pytest.approx([8, 8, 4, 4, 0.4])
 
     def test_lengths_are_physical_or_voxels_per_axis(self):
         head = VectorHead(2, 3, voxel_size=(4, 1, 2), scale=12, sigma=[3, 2, 1])
-        assert head.scale.tolist() == [3, 12, 6] and head.sigma(1) == (3, 2, 1)
+        assert head.scale.tolist() == [3, 12, 6] and head.sigma_at(1) == (3, 2, 1)
 
     def test_scale_is_saved_with_the_weights_and_auto_must_be_decided(self):
         assert "scale" in VectorHead(2, 2, scale=5).state_dict()
@@ -203,11 +206,13 @@ def test_skeleton_target_takes_a_radius():
 
 
 def test_facts_of_the_model():
-    model = make_model(neck=ConvNeck(4, 3, kernel=5))
+    model = make_model(neck=ConvNeck(ONE_FEATURE, 3, kernel=5))
     assert model.spatial_dims == 3 and model.stride == (2, 2, 2)
     assert model.receptive_field == tuple(r + 2 + 1 for r in model.backbone.receptive_field)
     assert model.vector_scale == (6, 6, 6)
-    assert SegmentationModel(UNet(channels=(2,)), {"semantic": SemanticHead(2)}).vector_scale is None
+    assert model.vector_sigma(1) == (4, 4, 4) and model.finest_channels == 4
+    plain = SegmentationModel(UNet(channels=(2,)), {"semantic": SemanticHead(2)})
+    assert plain.vector_scale is None and plain.vector_sigma(1) is None and plain.finest_channels == 2
 
 
 def norms(module):
@@ -215,7 +220,7 @@ def norms(module):
 
 
 def test_frozen_statistics_stay_in_training():
-    model, batch = make_model(freeze_bn_stats=True, neck=ConvNeck(4, 3)), make_batch()
+    model, batch = make_model(freeze_bn_stats=True, neck=ConvNeck(ONE_FEATURE, 3)), make_batch()
     before = [n.running_mean.clone() for n in norms(model.backbone)]
     model.train()
     model(batch.images)

@@ -47,7 +47,7 @@ def test_faults_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(SkootsError, match="do not exist"):
         make(pretrained_file=str(tmp_path / "none.pth"))
     (tmp_path / "bad.pth").write_bytes(b"no weights")
-    with pytest.raises(SkootsError, match=r"cannot be had from .*bad.pth .* pretrained: false"):
+    with pytest.raises(SkootsError, match=r"bad.pth holds no weights of resnet10t .* pretrained: false"):
         make(pretrained_file=str(tmp_path / "bad.pth"))
 
 
@@ -63,5 +63,11 @@ def test_weights_come_from_a_local_file(tmp_path: Path) -> None:
     assert len(found) == 1 and torch.equal(found[0], wanted)
 
 
-def test_it_is_registered() -> None:
-    assert "TimmUNet" in BACKBONES
+def test_it_is_an_encoder_and_a_decoder_under_the_names_of_its_first_snapshots() -> None:
+    state = BACKBONES.build({"type": "TimmUNet", "model_name": "resnet10t"}, in_channels=1).state_dict()
+    ups = [f"up.{level}.0.weight" for level in range(5)]
+    assert [name for name in state if name.startswith("up.") and name.endswith(".0.weight")] == ups
+    assert [tuple(state[name].shape[:2]) for name in ups] == [
+        (128, 256 + 512), (96, 128 + 128), (64, 64 + 96), (32, 64 + 64), (16, 1 + 32),
+    ]  # fmt: skip
+    assert "encoder.layer1.0.conv1.weight" in state

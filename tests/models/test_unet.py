@@ -38,7 +38,7 @@ def make_model(arguments, norm="batch", seed=0, neck_kernel=1):
     torch.manual_seed(seed)
     dims = arguments["spatial_dims"]
     backbone = UNet(norm=norm, **arguments)
-    neck = ConvNeck(backbone.out_channels, dims, kernel=neck_kernel, norm=norm)
+    neck = ConvNeck(backbone.features, dims, kernel=neck_kernel, norm=norm)
     channels = neck.out_channels
     heads = {
         "vector": VectorHead(channels, dims, scale=10),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -14,8 +13,6 @@ from skoots.models.backbones.base import BACKBONES, Backbone
 from skoots.models.backbones.receptive_field import measure_receptive_field
 from skoots.ranges import Count
 from skoots.registry import did_you_mean
-
-MEASURED_VOXELS = {2: 1024 * 1024, 3: 160 * 160 * 160}
 
 
 @BACKBONES.register
@@ -57,10 +54,9 @@ class MonaiNet(Backbone):
     @cached_property
     def receptive_field(self) -> tuple[int, ...]:  # type: ignore[override]
         """Measured, since the networks do not say."""
-        edge = round(MEASURED_VOXELS[self.spatial_dims] ** (1 / self.spatial_dims) / self.stride[0])
-        size = (max(2, edge) * self.stride[0],) * self.spatial_dims
-        reach = measure_receptive_field(self, self.in_channels, size)
-        return tuple(math.ceil(r + s) for r, s in zip(reach, self.stride))
+        return tuple(
+            measure_receptive_field(self, self.in_channels, axis) for axis in range(self.spatial_dims)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, *S) to (B, out_channels, *S); S is divisible by ``stride``."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skoots.geometry import relative_spacing
 from skoots.models.backbones.base import BACKBONES, Backbone
-from skoots.models.layers import Norm, make_conv, make_norm
+from skoots.models.layers import Norm, conv_block, kernel_at, make_conv
 from skoots.ranges import Count, Share
 
 MOST_CHANNELS = 4096
@@ -58,7 +58,7 @@ class UNet(Backbone):
             )
 
         def block(inputs: int, level: int) -> nn.Sequential:
-            return _block(spatial_dims, inputs, channels[level], windows[level], norm)
+            return conv_block(spatial_dims, inputs, channels[level], [windows[level]] * 2, norm)
 
         self.down = nn.ModuleList(
             block(channels[i - 1] if i else in_channels, i) for i in range(len(channels))
@@ -92,16 +92,6 @@ class UNet(Backbone):
         return features
 
 
-def _block(
-    spatial_dims: int, inputs: int, outputs: int, kernel: tuple[int, ...], norm: Norm
-) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
-        layers += [make_conv(spatial_dims, channels, outputs, kernel, bias=norm != "batch")]
-        layers += [make_norm(norm, spatial_dims, outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
-
-
 def plan_levels(
     levels: int, voxel_size: Sequence[float]
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -118,7 +108,7 @@ def plan_levels(
     strides, kernels = [], []
     for level in range(levels):
         finest = min(spacing)
-        kernels.append(tuple(3 if s <= 2 * finest else 1 for s in spacing))
+        kernels.append(kernel_at(spacing))
         if level < levels - 1:
             step = tuple(2 if s < 2 * finest else 1 for s in spacing)
             strides.append(step)

@@ -19,6 +19,7 @@ class Head(nn.Module, ABC):
     Attributes:
         receptive_field: D voxels on either side that an output voxel depends on; None means none, as for a
             1^D convolution.
+        scale: (D,) tensor, the voxels that a vector of length 1 spans; None if the head gives no vectors.
 
     Args:
         target_generator: makes the targets from a batch.
@@ -29,6 +30,7 @@ class Head(nn.Module, ABC):
     """
 
     receptive_field: tuple[int, ...] | None = None
+    scale: Tensor | None
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Head(nn.Module, ABC):
         start_epoch: int = 1,
     ) -> None:
         super().__init__()
+        self.register_buffer("scale", None)
         self.target_generator = target_generator
         self.predictor = predictor
         self.criterion = criterion
@@ -54,6 +57,10 @@ class Head(nn.Module, ABC):
         self, outputs: dict[str, Tensor], targets: dict[str, Tensor], batch: Batch, epoch: int
     ) -> Tensor:
         """The loss of this head as a scalar, before ``weight``."""
+
+    def sigma_at(self, epoch: int) -> tuple[float, ...] | None:
+        """D voxels within which a vector counts as a hit at an epoch; None if the head gives no vectors."""
+        return None
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
         """What the head should output for this batch."""

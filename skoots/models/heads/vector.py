@@ -85,7 +85,7 @@ class VectorHead(Head):
         self.conv = make_conv(spatial_dims, in_channels, spatial_dims, (kernel,) * spatial_dims)
         self.receptive_field = (kernel // 2,) * spatial_dims
 
-    def sigma(self, epoch: int) -> tuple[float, ...]:
+    def sigma_at(self, epoch: int) -> tuple[float, ...]:
         """D voxels at an epoch (counted from 1)."""
         factor = 1.0
         for multiplier, after in self.sigma_decay:
@@ -100,7 +100,7 @@ class VectorHead(Head):
     ) -> Tensor:
         vector, offset, foreground = outputs["vector"].float(), targets["offset"], targets["foreground"]
         valid = batch.valid.unsqueeze(1)
-        probability = offset_to_prob(self.scale, vector, offset, self.sigma(epoch), foreground)
+        probability = offset_to_prob(self.scale, vector, offset, self.sigma_at(epoch), foreground)
         loss = self.criterion(probability, foreground, valid)
         if self.distance_weight:
             scale, unit = per_axis(self.scale, vector), per_axis(self.initial_sigma, vector)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Mapping, Sequence
 
-from skoots.models.layers import Norm, make_conv, make_norm
+from torch import Tensor
+
+from skoots.models.backbones.base import Feature
+from skoots.models.layers import Norm, conv_block
 from skoots.models.necks.base import NECKS, Neck
 from skoots.ranges import Count
 
 
 @NECKS.register
 class ConvNeck(Neck):
-    """Convolution, normalisation, ReLU.
+    """Convolution, normalisation, ReLU, on a single feature at the resolution of the image.
 
     Args:
-        in_channels: channels of the features.
+        features: the one of the backbone.
         spatial_dims: 2 or 3.
         out_channels: channels after it; None keeps them.
         kernel: odd edge of the convolution.
@@ -23,22 +26,24 @@ class ConvNeck(Neck):
 
     def __init__(
         self,
-        in_channels: int,
+        features: Sequence[Feature],
         spatial_dims: int = 3,
         out_channels: Count | None = None,
         kernel: Count = 1,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        self.out_channels = out_channels or in_channels
+        if len(features) > 1 or set(features[0].stride) != {1}:
+            given = ", ".join(map(str, features))
+            raise ValueError(
+                f"ConvNeck takes one feature at the image's resolution, and the backbone gives {given}; "
+                "take UNetDecoder or FPN"
+            )
+        inputs = features[0].channels
+        self.name = features[0].name
+        self.out_channels = out_channels or inputs
         self.receptive_field = (kernel // 2,) * spatial_dims
-        self.layers = nn.Sequential(
-            make_conv(
-                spatial_dims, in_channels, self.out_channels, (kernel,) * spatial_dims, bias=norm != "batch"
-            ),
-            make_norm(norm, spatial_dims, self.out_channels),
-            nn.ReLU(inplace=True),
-        )
+        self.layers = conv_block(spatial_dims, inputs, self.out_channels, [(kernel,) * spatial_dims], norm)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features)
+    def forward(self, images: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+        return self.layers(features[self.name])
