@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 import numpy as np
 
 from skoots.instances import Decoder, Maps
-from skoots.metrics import contingency, match, stack
+from skoots.metrics import contingency, match
 
 LEAST_GAIN = 0.01
 """Of panoptic quality, below which the model's own decoder stays: the best of a hundred trials is ahead by a
@@ -72,8 +72,8 @@ def choose_decoder(
 
     Every kind begins with its defaults and the settings that it shares with the own decoder; kinds with the
     better beginning are taken first. Then, setting by setting and twice, the best of the values in
-    ``Decoder.tried`` is kept. What is measured is panoptic quality, pooled over all maps: it sees whether
-    objects are found and where their borders lie. F1 alone is the same for thin and fat objects.
+    ``Decoder.tried`` is kept. What is measured is panoptic quality: it sees whether objects are found and
+    where their borders lie. F1 alone is the same for thin and fat objects.
 
     Args:
         known: maps with their truth.
@@ -162,6 +162,9 @@ def fits(decoder: Decoder, known: Sequence[Known]) -> bool:
 
 
 def quality(decoder: Decoder, known: Sequence[Known]) -> float:
-    """Panoptic quality of what a decoder makes of maps, pooled over all."""
+    """Panoptic quality of what a decoder makes of maps, the mean over these.
+
+    Pooled, one image of many objects that are hardly seen would choose for all others.
+    """
     tables = (contingency(each.truth, decoder.decode(each.maps), each.ignore_label) for each in known)
-    return match(stack(tables)).panoptic_quality
+    return float(np.mean([match(table).panoptic_quality for table in tables]))
