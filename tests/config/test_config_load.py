@@ -221,7 +221,7 @@ def test_all_faults_come_together_with_their_paths() -> None:
             "logger.type: logger 'WandbLoger' is not registered. Did you mean WandbLogger?",
             'model.heads.vector: names no part, is {"scale": 3}. Add type: Name.',
             "model.heads.other: must be a part, is 5. Write its name, or {type: Name, ...arguments}.",
-            "model.backbone.type: backbone 'UNt' is not registered. Did you mean UNet?",
+            "model.backbone.type: backbone 'UNt' is not registered. Did you mean UNet or UNeXT?",
         ]
     )
 
