@@ -6,7 +6,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -358,7 +358,8 @@ class LoadedModel(nn.Module):
         """What makes instances of its maps: the decoder that was chosen for it, else the config's.
 
         Args:
-            changes: settings that differ; with another ``type`` none of the own ones count.
+            changes: settings that differ; with another ``type`` none of the own ones count. Settings that
+                only the config's decoder has are meant for that one.
 
         Raises:
             ConfigError: no such decoder or setting, or a value out of range.
@@ -371,8 +372,21 @@ class LoadedModel(nn.Module):
                 f"{self.snapshot} was tuned to {self.decoding['type']}, which is not registered. Give "
                 "the plugin that it comes from, or choose another: inference.decoding.type."
             )
+        if self._means_the_configs(changes or {}, self.decoding):
+            log.info("decoder: that of the config, which has the settings %s.", ", ".join(changes or {}))
+            return decoder_of(self.config, changes)
         section = self.config.inference.model_copy(update={"decoding": self.decoding})
         return decoder_of(self.config.model_copy(update={"inference": section}), changes)
+
+    def _means_the_configs(self, changes: Mapping[str, Any], decoding: Mapping[str, Any]) -> bool:
+        """Whether changes are of settings that the config's decoder has and the chosen one has not."""
+        if "type" in changes:
+            return False
+        own, chosen = (
+            {field.name for field in fields(DECODERS.get(split_node(node)[0]))}
+            for node in (self.config.inference.decoding, decoding)
+        )
+        return own >= set(changes) and not chosen >= set(changes)
 
     def __new__(cls, *arguments: Any, **named: Any) -> LoadedModel:
         made = super().__new__(cls)

@@ -36,6 +36,7 @@ from skoots.data.labelled_volume import LabelledVolume
 from skoots.errors import ConfigError, SkootsError, SnapshotError, VolumeError
 from skoots.inference.tuning import Known
 from skoots.instances import DECODERS, Decoder, Maps, SkeletonDecoder
+from skoots.instances.decoders.landing import LandingDecoder
 from skoots.metrics import contingency, score
 from skoots.snapshots import locked, read_snapshot, verify, write_snapshot
 from skoots.synthetic import make_volume
@@ -269,6 +270,20 @@ def test_segment_uses_it_and_what_is_asked_for_wins(
     other = "WatershedDecoder" if node["type"] != "WatershedDecoder" else "LandingDecoder"
     untouched = DECODERS.get(other)()
     assert np.array_equal(segmented("--set", f"type={other}"), expected(untouched))
+
+
+def test_settings_that_only_the_configs_decoder_has_take_that_one(snapshot: Path) -> None:
+    loaded = load_model(snapshot, "cpu")
+    tuned = replace(loaded, decoding={"type": "LandingDecoder", "votes": 3.0, "min_size": 7})
+    own = decoder_of(loaded.config)
+    assert isinstance(own, SkeletonDecoder)
+    assert tuned.decoder({"skeleton_threshold": 0.7}) == replace(own, skeleton_threshold=0.7)
+    both = {"skeleton_threshold": 0.7, "semantic_threshold": 0.4}
+    assert tuned.decoder(both) == replace(own, **both)
+    assert tuned.decoder({"semantic_threshold": 0.4}) == LandingDecoder(0.4, votes=3.0, min_size=7)
+    for wrong in ({"skeleton_threshold": 0.7, "votes": 2.0}, {"skeleton_treshold": 0.7}):
+        with pytest.raises(ConfigError, match="unknown key of LandingDecoder"):
+            tuned.decoder(wrong)
 
 
 def test_evaluate_says_which_decoder_it_takes_for_what(
