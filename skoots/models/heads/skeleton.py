@@ -19,7 +19,7 @@ class SkeletonHead(ProbabilityHead):
     """One sigmoid map, ``skeleton``: probability of lying in the core of an object, around its skeleton.
 
     The published target is ``SkeletonMaskTarget``, all within a radius of the skeleton; a network learns the
-    core faster, which it can tell by what lies around a voxel (docs/algorithms.md has figures).
+    core faster, which it can tell by what lies around a voxel (see docs/algorithms.md).
 
     Args:
         in_channels: channels of the features.
